@@ -1,0 +1,121 @@
+"""The nouns every stage shares: frame, label, text bank, decision. Data only; imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]  # [H, W, 3] BGR, as OpenCV delivers it
+Embeddings = npt.NDArray[np.float32]  # [N, D], unit length
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture and when it was taken.
+
+    pixels: [H, W, 3] uint8 BGR; owned by this frame, never reused by the source.
+    index: position in the source, from 0; gaps are frames that were dropped.
+    captured_ns: time.monotonic_ns() when the source delivered it (ages are differences of this clock).
+    wall_ns: time.time_ns() at the same moment (for people and logs only).
+    source: the source's name, credentials removed.
+    """
+
+    pixels: Pixels
+    index: int
+    captured_ns: int
+    wall_ns: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name shown to people, and the prompts it stands for (empty: the bundle's templates apply)."""
+
+    name: str
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextBank:
+    """Label names and their text embeddings [L, D] float32, unit length, in one embedding space."""
+
+    names: tuple[str, ...]
+    embeddings: Embeddings
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one frame was taken to show.
+
+    names: the L labels in force when it was decided; scores: [L] float32, smoothed, aligned with names.
+    order: label indices, best first, at most top_k of them.
+    age_ns: capture to decision. drops: frames discarded so far because newer ones came.
+    fps: decisions per second, smoothed over about a second; 0.0 until known.
+    """
+
+    frame_index: int
+    source: str
+    captured_ns: int
+    wall_ns: int
+    age_ns: int
+    names: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    order: tuple[int, ...]
+    drops: int
+    fps: float
+
+    @property
+    def label(self) -> str:
+        return self.names[self.order[0]]
+
+    @property
+    def score(self) -> float:
+        return float(self.scores[self.order[0]])
+
+
+class Source(Protocol):
+    """Where frames come from. No retry, no thread, no clock in here: the supervisor owns those.
+
+    open() and read() raise SourceError. read() returns pixels, or None at the end (finite sources only).
+    live: newest frame wins and a loss is retried; otherwise every frame is used, in order, once.
+    fps: nominal rate, or None where the source does not know.
+    """
+
+    name: str
+    live: bool
+    fps: float | None
+
+    def open(self) -> None: ...
+    def read(self) -> Pixels | None: ...
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A compiled encoder. Image: [N, H, W, 3] uint8 RGB -> [N, D]; text: [N, T] int32 ids -> [N, D].
+
+    Output rows are float32 unit vectors. input_shape is the shape it was compiled for, N first.
+    run() may return a view into the engine's own buffer, valid until the next run().
+    """
+
+    input_shape: tuple[int, ...]
+    input_dtype: np.dtype[Any]
+    runtime: str  # e.g. "LiteRT 2.3.0, 2 threads"
+
+    def run(self, batch: npt.NDArray[Any]) -> Embeddings: ...
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where decisions go. write() is called once per decision, in order, on the frame loop's thread."""
+
+    def open(self) -> None: ...
+    def write(self, decision: Decision, frame: Frame) -> None: ...
+    def close(self) -> None: ...
+
+
+Labels = Sequence[Label]
