@@ -1,0 +1,113 @@
+"""Draw a decision into a picture: a panel with one bar per label, sized to the picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgeclip.runtime.sinks.jsonl import utc
+from edgeclip.types import Decision, Pixels
+
+Colour = tuple[int, int, int]  # BGR
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX  # OpenCV 5 draws it with a TrueType face that knows UTF-8; 4.x draws strokes
+MIN_SIDE = 360  # smaller pictures are enlarged, or nothing on them could be read...
+MAX_SIDE = 1920  # ...but never beyond this
+BACKGROUND: Colour = (28, 22, 18)
+TRACK: Colour = (92, 82, 76)
+WHITE: Colour = (255, 255, 255)
+GREY: Colour = (196, 190, 186)
+BEST: Colour = (96, 214, 122)
+OTHER: Colour = (214, 168, 96)
+OPACITY = 0.72
+
+
+def annotate(pixels: Pixels, decision: Decision) -> Pixels:
+    """A new [H, W, 3] uint8 BGR picture, both sides even, small ones enlarged."""
+    picture = _canvas(pixels)
+    height, width = picture.shape[:2]
+    line = int(np.clip(min(height, width) / 20, 20, 64))  # pixels from one row to the next
+    margin = line // 2
+    rows = min(len(decision.order), max((height // 2 - line) // line, 1))
+    panel_width = min(max(line * 14, width // 3), width - 2 * margin)
+    top = height - margin - (rows + 1) * line - margin
+    _shade(picture, margin, top, panel_width, height - margin - top)
+    _header(picture, decision, 2 * margin, top + margin // 2 + line - line // 3, panel_width - 2 * margin, line)
+    for row, index in enumerate(decision.order[:rows]):
+        _bar(
+            picture,
+            decision.names[index],
+            float(decision.scores[index]),
+            BEST if row == 0 else OTHER,
+            (2 * margin, top + margin // 2 + (row + 1) * line, panel_width - 2 * margin, line),
+        )
+    return picture
+
+
+def _canvas(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = max(1.0, min(MIN_SIDE / min(height, width), MAX_SIDE / max(height, width)))
+    size = (max(round(width * scale) // 2 * 2, 2), max(round(height * scale) // 2 * 2, 2))
+    if size == (width, height):
+        return pixels.copy()
+    return np.asarray(
+        cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA), np.uint8
+    )
+
+
+def _shade(picture: Pixels, left: int, top: int, width: int, height: int) -> None:
+    area = picture[top : top + height, left : left + width]
+    dark = np.empty_like(area)
+    dark[:] = BACKGROUND
+    cv2.addWeighted(dark, OPACITY, area, 1 - OPACITY, 0, dst=area)
+
+
+def _header(picture: Pixels, decision: Decision, left: int, baseline: int, width: int, line: int) -> None:
+    size = line * 0.42
+    pace = f"{decision.fps:.1f} fps  {decision.age_ns / 1e6:.0f} ms"
+    taken = _text_width(pace, size)
+    _write(picture, pace, left + width - taken, baseline, size, GREY)
+    name = f"{decision.source}  {utc(decision.wall_ns)[11:19]}"
+    _write(picture, _fit(name, size, width - taken - line // 2), left, baseline, size, GREY)
+
+
+def _bar(picture: Pixels, name: str, score: float, colour: Colour, box: tuple[int, int, int, int]) -> None:
+    left, top, width, line = box
+    size = line * 0.52
+    percent = f"{100 * score:.0f} %"
+    taken = _text_width("100 %", size)
+    baseline = top + int(line * 0.62)
+    _write(picture, _fit(name, size, width - taken - line // 2), left, baseline, size, WHITE)
+    _write(picture, percent, left + width - _text_width(percent, size), baseline, size, WHITE)
+    thick = max(line // 9, 2)
+    bottom = top + int(line * 0.78)
+    cv2.rectangle(picture, (left, bottom), (left + width - 1, bottom + thick - 1), TRACK, cv2.FILLED)
+    filled = round(float(np.clip(score, 0.0, 1.0)) * width)
+    if filled:
+        cv2.rectangle(picture, (left, bottom), (left + filled - 1, bottom + thick - 1), colour, cv2.FILLED)
+
+
+def _scale(size: float) -> float:
+    """Font scale for letters about `size` pixels high."""
+    return size / 24.0
+
+
+def _thickness(size: float) -> int:
+    return max(1, round(size / 20))
+
+
+def _text_width(text: str, size: float) -> int:
+    return int(cv2.getTextSize(text, FONT, _scale(size), _thickness(size))[0][0])
+
+
+def _fit(text: str, size: float, width: int) -> str:
+    """The text, or as much of it as fits with an ellipsis."""
+    if _text_width(text, size) <= width:
+        return text
+    while text and _text_width(text + "...", size) > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _write(picture: Pixels, text: str, left: int, baseline: int, size: float, colour: Colour) -> None:
+    cv2.putText(picture, text, (left, baseline), FONT, _scale(size), colour, _thickness(size), cv2.LINE_AA)

@@ -1,0 +1,100 @@
+"""One JSON object a line, one line a decision, none lost: flushed before the next frame is decided.
+
+    {"time": "2026-08-01T12:00:00.123Z", "source": "demo", "frame": 41, "captured_ns": 812345678901, "age_ms": 12.3,
+     "label": "cat", "score": 0.91, "scores": {"cat": 0.91, "dog": 0.04}, "drops": 0, "fps": 19.8}
+
+`captured_ns` is the monotonic clock, `time` the wall clock, both of the capture. `scores` holds the labels that
+--top asked for, best first. `fps` is null until it is known.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from edgeclip.errors import ConfigError
+from edgeclip.runtime.sinks.setting import Setting
+from edgeclip.types import Decision, Frame
+
+_encode = msgspec.json.Encoder().encode
+
+
+def to_line(decision: Decision) -> bytes:
+    """UTF-8, with the newline."""
+    names, scores = decision.names, decision.scores.tolist()
+    record = {
+        "time": utc(decision.wall_ns),
+        "source": decision.source,
+        "frame": decision.frame_index,
+        "captured_ns": decision.captured_ns,
+        "age_ms": round(decision.age_ns / 1e6, 3),
+        "label": decision.label,
+        "score": round(decision.score, 6),
+        "scores": {names[index]: round(scores[index], 6) for index in decision.order},
+        "drops": decision.drops,
+        "fps": round(decision.fps, 2) or None,
+    }
+    return _encode(record) + b"\n"
+
+
+def utc(wall_ns: int) -> str:
+    """ISO 8601, UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns // 1_000_000 % 1000:03d}Z"
+
+
+class Jsonl:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def open(self) -> None:
+        return
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        self._stream.write(to_line(decision))
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class JsonlFile:
+    """Appends: a restarted service continues its file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._stream: IO[bytes] | None = None
+
+    def open(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._path.open("ab")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
+            ) from error
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        if self._stream is None:
+            raise RuntimeError("write() before open()")
+        try:
+            self._stream.write(to_line(decision))
+            self._stream.flush()
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._path}: {error.strerror}", "make room, then start again") from error
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def to_stdout(target: str, setting: Setting) -> Jsonl:
+    return Jsonl(setting.stdout.buffer)  # type: ignore[attr-defined]  # IO[str] has no buffer; a text stdout does
+
+
+def to_file(target: str, setting: Setting) -> JsonlFile:
+    return JsonlFile(target)

@@ -1,0 +1,44 @@
+"""Plain text for logs and pipes: what a person wants to read the next morning.
+
+A line when the best label changes, and one every minute to show that it is alive. A live source writes at most
+one a second, so that a flickering decision cannot fill a disk; files write every change, however fast they play.
+"""
+
+from __future__ import annotations
+
+from edgeclip.runtime.sinks.jsonl import utc
+from edgeclip.runtime.sinks.setting import Setting
+from edgeclip.types import Decision, Frame
+
+APART_NS = 1_000_000_000
+ALIVE_NS = 60_000_000_000
+
+
+class Lines:
+    def __init__(self, target: str, setting: Setting) -> None:
+        self._stream = setting.stdout
+        self._apart_ns = APART_NS if setting.live else 0
+        self._last: dict[str, tuple[str, int]] = {}  # source -> label, when it was written
+
+    def open(self) -> None:
+        return
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        label = decision.label
+        now_ns = decision.captured_ns + decision.age_ns
+        previous, written_ns = self._last.get(decision.source, ("", now_ns - ALIVE_NS))
+        since_ns = now_ns - written_ns
+        if since_ns >= ALIVE_NS or (label != previous and since_ns >= self._apart_ns):
+            self._last[decision.source] = (label, now_ns)
+            self._stream.write(to_text(decision))
+            self._stream.flush()
+
+    def close(self) -> None:
+        return
+
+
+def to_text(decision: Decision) -> str:
+    best, *others = [f"{decision.names[index]} {decision.scores[index]:.2f}" for index in decision.order]
+    rest = f"  ({', '.join(others)})" if others else ""
+    pace = f"{decision.fps:.1f} fps, age {decision.age_ns / 1e6:.0f} ms, {decision.drops} dropped"
+    return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {best}{rest}  [{pace}]\n"

@@ -1,0 +1,87 @@
+"""The live table on a terminal: one bar per label, in place.
+
+The frame loop only leaves its newest decision here; rich draws it REFRESH_HZ times a second on its own thread.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table as Grid
+from rich.text import Text
+
+from edgeclip.runtime.sinks.setting import Setting
+from edgeclip.types import Decision, Frame
+
+REFRESH_HZ = 12
+NAME_WIDTH = 32
+
+
+class Table:
+    def __init__(self, target: str, setting: Setting) -> None:
+        self._console = Console(file=setting.stdout)
+        self._footer = f"{setting.bundle}   {setting.engine}"
+        self._latest: dict[str, Decision] = {}
+        self._size = self._console.size
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=REFRESH_HZ,
+            redirect_stdout=False,
+            redirect_stderr=sys.stderr.isatty(),  # notices appear above the table instead of through it
+            vertical_overflow="crop",
+        )
+
+    def open(self) -> None:
+        self._live.start()
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        self._latest[decision.source] = decision
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        if self._console.size != self._size:  # the terminal has re-wrapped what was there: start from a clean screen
+            self._size = self._console.size
+            self._console.clear()
+        decisions = list(self._latest.values())
+        if not decisions:
+            return Text("waiting for the first frame", style="dim")
+        room = max((self._size.height - 1) // len(decisions) - 5, 1)
+        return Group(*(self._panel(decision, room) for decision in decisions), self._below())
+
+    def _panel(self, decision: Decision, room: int) -> Panel:
+        grid = Grid.grid(expand=True, padding=(0, 1))
+        grid.add_column(no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH, ratio=2)
+        grid.add_column(ratio=3)
+        grid.add_column(justify="right", no_wrap=True, width=5)
+        for row, index in enumerate(decision.order[:room]):
+            score = float(decision.scores[index])
+            colour = "green" if row == 0 else "blue"
+            grid.add_row(
+                Text(decision.names[index], style="bold" if row == 0 else ""),
+                Bar(1.0, 0.0, score, color=colour, bgcolor="grey15"),
+                Text(f"{score:.3f}", style=f"bold {colour}" if row == 0 else ""),
+            )
+        content = Group(grid, Text(), _pace(decision))
+        return Panel(
+            content, title=Text(decision.source, style="bold"), title_align="left", border_style="bright_black"
+        )
+
+    def _below(self) -> Text:
+        return Text(self._footer, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _pace(decision: Decision) -> Text:
+    figures = [
+        (f"{decision.fps:5.1f}", " fps"),
+        (f"   age {decision.age_ns / 1e6:4.0f}", " ms"),
+        (f"   {decision.drops}", " dropped"),
+        (f"   frame {decision.frame_index}", ""),
+    ]
+    return Text.assemble(*((part, style) for figure, unit in figures for part, style in ((figure, ""), (unit, "dim"))))
