@@ -1,0 +1,74 @@
+"""How fast decisions come, and how old the frames were when they were decided."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+KEPT = 8192  # ages the percentiles are taken from: the newest ones, so that a year-long run needs no more memory
+
+
+class Rate:
+    """Decisions per second, smoothed over about a second."""
+
+    def __init__(self) -> None:
+        self._last_ns = 0
+        self._interval_s = 0.0
+        self._count = 0
+
+    def tick(self, now_ns: int) -> float:
+        """Count one decision; the rate so far, 0.0 until there are two."""
+        step_s = (now_ns - self._last_ns) / 1e9
+        self._last_ns = now_ns
+        self._count += 1
+        if self._count < 2 or step_s <= 0.0:
+            return 0.0 if self._interval_s == 0.0 else 1.0 / self._interval_s
+        share = max(1.0 - math.exp(-step_s), 1.0 / (self._count - 1))  # a plain mean at first
+        self._interval_s += share * (step_s - self._interval_s)
+        return 1.0 / self._interval_s
+
+
+class Ages:
+    """The newest KEPT frame ages."""
+
+    def __init__(self) -> None:
+        self._ages_ns = np.zeros(KEPT, np.int64)
+        self._count = 0
+
+    def add(self, age_ns: int) -> None:
+        self._ages_ns[self._count % KEPT] = age_ns
+        self._count += 1
+
+    def percentile_ms(self, percent: float) -> float:
+        """0.0 where nothing was added."""
+        if not self._count:
+            return 0.0
+        return float(np.percentile(self._ages_ns[: min(self._count, KEPT)], percent)) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run, once it is over. changes: how often the best label of a source became another."""
+
+    frames: int
+    elapsed_s: float
+    fps: float
+    drops: int
+    reconnects: int
+    changes: int
+    age_p50_ms: float
+    age_p95_ms: float
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.frames} frames in {self.elapsed_s:.1f} s",
+            f"{self.fps:.1f} fps",
+            f"{self.drops} dropped",
+            f"frame age p50 {self.age_p50_ms:.0f} ms, p95 {self.age_p95_ms:.0f} ms",
+            f"label changed {self.changes} times",
+        ]
+        if self.reconnects:
+            parts.append(f"{self.reconnects} reconnects")
+        return ", ".join(parts)
