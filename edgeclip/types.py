@@ -83,12 +83,16 @@ class Source(Protocol):
 
     open() and read() raise SourceError. read() returns pixels, or None at the end (finite sources only).
     live: newest frame wins and a loss is retried; otherwise every frame is used, in order, once.
-    fps: nominal rate, or None where the source does not know.
+    paced: read() does not wait for the next picture, and the supervisor plays it at fps (a file in real time, demo).
+    fps: nominal rate, or None where the source does not know (or not before open()).
+    max_fps: the supervisor hands on at most this many frames a second; None for all.
     """
 
     name: str
     live: bool
+    paced: bool
     fps: float | None
+    max_fps: float | None
 
     def open(self) -> None: ...
     def read(self) -> Pixels | None: ...
