@@ -25,7 +25,7 @@ Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One run. Paths are relative to the working directory.
 
-    source: what to watch (camera://N, rtsp://, http://, file, folder, pattern, csi://N, demo); several side by side.
+    source: what to watch (camera:N, rtsp://, http://, file, folder, pattern, csi://N, demo); several side by side.
     labels, label: a label file, or labels themselves; neither: the built-in everyday list.
     bundle: directory or .tar; none: the nano bundle that comes with edgeclip.
     fps: frames per second to take from a source; none: all it gives.

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.types import Frame, Pixels
+from edgeclip.types import Frame, Pixels, Source
 
 Batch = npt.NDArray[np.uint8]  # [1, H, W, 3] RGB
 Preprocess = Callable[[Pixels], Batch]  # returns its own buffer
@@ -26,10 +26,11 @@ LOOK_UP_S = 0.2  # how soon a stop asked for by a signal handler is seen; a hand
 class Feed(Protocol):
     """A supervised source."""
 
-    live: bool
-    drops: int
+    source: Source
     reconnects: int
 
+    @property
+    def drops(self) -> int: ...
     def frames(self) -> Iterator[Frame]: ...
     def stop(self) -> None: ...
 
@@ -49,6 +50,7 @@ class Lane:
     def __init__(self, number: int, feed: Feed, preprocessors: Sequence[Preprocess]) -> None:
         self.number = number
         self.feed = feed
+        self.live = feed.source.live
         self.spare = list(preprocessors)
         self.waiting: tuple[Preprocess, Prepared] | None = None
         self.replaced = 0
@@ -140,7 +142,7 @@ class Ahead:
             preprocess = lane.spare.pop()
         prepared = Prepared(frame, preprocess(frame.pixels), lane.number)
         with self._changed:
-            while lane.waiting is not None and not lane.feed.live and not self._stopping:
+            while lane.waiting is not None and not lane.live and not self._stopping:
                 self._changed.wait()
             if lane.waiting is not None:
                 lane.spare.append(lane.waiting[0])

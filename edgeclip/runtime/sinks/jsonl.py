@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -66,12 +67,12 @@ class JsonlFile:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._stream: IO[bytes] | None = None
+        self._stream: FileIO | None = None
 
     def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._path.open("ab")
+            self._stream = self._path.open("ab", buffering=0)
         except OSError as error:
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
@@ -80,11 +81,13 @@ class JsonlFile:
     def write(self, decision: Decision, frame: Frame) -> None:
         if self._stream is None:
             raise RuntimeError("write() before open()")
+        line = to_line(decision)
         try:
-            self._stream.write(to_line(decision))
-            self._stream.flush()
+            written = self._stream.write(line)
         except OSError as error:
             raise ConfigError(f"cannot write {self._path}: {error.strerror}", "make room, then start again") from error
+        if written != len(line):
+            raise ConfigError(f"cannot write {self._path}: no room for a whole line", "make room, then start again")
 
     def close(self) -> None:
         if self._stream is not None:

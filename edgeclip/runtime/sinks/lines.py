@@ -1,7 +1,8 @@
 """Plain text for logs and pipes: what a person wants to read the next morning.
 
 A line when the best label changes, and one every minute to show that it is alive. A live source writes at most
-one a second, so that a flickering decision cannot fill a disk; files write every change, however fast they play.
+one a second, so that a flickering decision cannot fill a disk; films write every change, however fast they play,
+and single pictures a line each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Lines:
     def __init__(self, target: str, setting: Setting) -> None:
         self._stream = setting.stdout
         self._apart_ns = APART_NS if setting.live else 0
+        self._every = not setting.live and setting.fps is None
         self._last: dict[str, tuple[str, int]] = {}  # source -> label, when it was written
 
     def open(self) -> None:
@@ -28,7 +30,8 @@ class Lines:
         now_ns = decision.captured_ns + decision.age_ns
         previous, written_ns = self._last.get(decision.source, ("", now_ns - ALIVE_NS))
         since_ns = now_ns - written_ns
-        if since_ns >= ALIVE_NS or (label != previous and since_ns >= self._apart_ns):
+        changed = label != previous and since_ns >= self._apart_ns
+        if changed or self._every or since_ns >= ALIVE_NS:
             self._last[decision.source] = (label, now_ns)
             self._stream.write(to_text(decision))
             self._stream.flush()

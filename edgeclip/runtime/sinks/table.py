@@ -5,10 +5,11 @@ The frame loop only leaves its newest decision here; rich draws it REFRESH_HZ ti
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table as Grid
@@ -26,6 +27,9 @@ class Table:
         self._console = Console(file=setting.stdout)
         self._footer = f"{setting.bundle}   {setting.engine}"
         self._latest: dict[str, Decision] = {}
+        self._stdout = setting.stdout
+        if self._console.is_terminal:
+            self._console.size = ConsoleDimensions(*os.get_terminal_size(setting.stdout.fileno()))
         self._size = self._console.size
         self._live = Live(
             console=self._console,
@@ -46,14 +50,20 @@ class Table:
         self._live.stop()
 
     def _draw(self) -> RenderableType:
-        if self._console.size != self._size:  # the terminal has re-wrapped what was there: start from a clean screen
-            self._size = self._console.size
-            self._console.clear()
+        if self._console.is_terminal:
+            self._follow_size()
         decisions = list(self._latest.values())
         if not decisions:
             return Text("waiting for the first frame", style="dim")
         room = max((self._size.height - 1) // len(decisions) - 5, 1)
         return Group(*(self._panel(decision, room) for decision in decisions), self._below())
+
+    def _follow_size(self) -> None:
+        """A resized terminal has re-wrapped what was drawn: start from a clean screen."""
+        size = ConsoleDimensions(*os.get_terminal_size(self._stdout.fileno()))
+        if size != self._size:
+            self._console.size = self._size = size
+            self._console.clear()
 
     def _panel(self, decision: Decision, room: int) -> Panel:
         grid = Grid.grid(expand=True, padding=(0, 1))
@@ -84,4 +94,5 @@ def _pace(decision: Decision) -> Text:
         (f"   {decision.drops}", " dropped"),
         (f"   frame {decision.frame_index}", ""),
     ]
-    return Text.assemble(*((part, style) for figure, unit in figures for part, style in ((figure, ""), (unit, "dim"))))
+    parts = ((part, style) for figure, unit in figures for part, style in ((figure, ""), (unit, "dim")))
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,170 @@
+"""One run from a Config: opens what it names, wires the pipeline, runs it until a signal, a limit or the end."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+import edgeclip
+from edgeclip.bundle import open_bundle
+from edgeclip.config import Config
+from edgeclip.runtime.ahead import Ahead
+from edgeclip.runtime.backends import load_engine
+from edgeclip.runtime.golden import ConstantGuard, check_golden
+from edgeclip.runtime.labelbank import load_bank
+from edgeclip.runtime.labels import LabelFile, labels_from_options, parse_labels
+from edgeclip.runtime.labelwatch import LabelWatch
+from edgeclip.runtime.pace import Summary
+from edgeclip.runtime.pipeline import Pipeline, Track
+from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.sinks import make_sink
+from edgeclip.runtime.sinks.setting import Setting
+from edgeclip.runtime.sources import open_source
+from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.types import Label, Source
+
+EVERYDAY = Path(edgeclip.__file__).parent / "data" / "everyday.txt"
+HALF_LIFE_S = 0.5
+TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
+
+
+class StopSignals:
+    """While entered, SIGINT and SIGTERM only set a flag: call it to ask. The second one acts as it always did."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._restore()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def serve(config: Config, stdout: IO[str], notify: Callable[[str], None], stop: Callable[[], bool]) -> Summary:
+    """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
+
+    notify: receives one line about something worth knowing; called from any thread.
+    """
+    feeds = [_supervised(uri, config, notify) for uri in config.source]
+    bundle = open_bundle(config.bundle)
+    edits, labels = _labels(config, notify)
+    with ExitStack() as stack:
+        engine = load_engine(bundle, "image", backend=config.backend, threads=config.threads)
+        stack.callback(engine.close)
+        check_golden(engine, bundle)
+        embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
+        bank = embed(labels)
+        watch = stack.enter_context(LabelWatch(edits, embed, notify)) if edits is not None else None
+
+        for feed in feeds:
+            stack.enter_context(feed)  # opens it: its rate is known from here on
+        sources = [feed.source for feed in feeds]
+        live = any(source.live for source in sources)
+        setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
+        sinks = []
+        for uri in sink_uris(config, stdout):
+            sink = make_sink(uri, setting)
+            sink.open()
+            stack.callback(sink.close)
+            sinks.append(sink)
+        pipeline = Pipeline(
+            engine=engine,
+            bank=bank,
+            scoring=bundle.manifest.scoring,
+            tracks=[_track(source, config) for source in sources],
+            sinks=sinks,
+            top=config.top,
+            check=ConstantGuard().check,
+            self_test=functools.partial(check_golden, engine, bundle),
+            fresh_bank=watch.take if watch is not None else _no_bank,
+        )
+        facts = bundle.manifest.preprocess
+        ahead = stack.enter_context(Ahead(feeds, lambda: Preprocessor(facts)))
+        return pipeline.run(ahead, stop, config.max_frames)
+
+
+def sink_uris(config: Config, stdout: IO[str]) -> list[str]:
+    """The sinks of a run: one that writes to standard output, and those the user named."""
+    uris = list(config.sink)
+    if config.record:
+        uris.append(f"video:{config.record}")
+    if config.snapshot:
+        uris.append(f"snapshot:{config.snapshot}")
+    if config.json:
+        return ["stdout:", *(uri for uri in uris if uri != "stdout:")]
+    if any(uri.startswith(TERMINAL) for uri in uris):
+        return uris
+    return ["table:" if _can_draw(stdout) else "lines:", *uris]
+
+
+def _can_draw(stdout: IO[str]) -> bool:
+    unicode = (stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return stdout.isatty() and unicode and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supervisor:
+    """Constructed, not opened: a misspelt source is found before an engine is loaded."""
+    construct = functools.partial(
+        open_source,
+        uri,
+        fps=config.fps,
+        realtime=config.realtime,
+        open_timeout_s=config.open_timeout_s,
+        read_timeout_s=config.read_timeout_s,
+    )
+    return Supervisor(construct, wait=config.wait, on_event=notify)
+
+
+def _labels(config: Config, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
+    """The label file to watch, if there is one, and the labels to begin with."""
+    if config.labels:
+        edits = LabelFile(config.labels)
+        return edits, edits.labels
+    if config.label:
+        return None, labels_from_options(config.label)
+    labels = parse_labels(EVERYDAY)
+    if config.source != ("demo",):
+        notify(f"no labels given: using the {len(labels)} built-in everyday ones (--labels FILE or --label TEXT)")
+    return None, labels
+
+
+def _track(source: Source, config: Config) -> Track:
+    """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
+    picture = not source.live and source.fps is None
+    half_life_s = config.smoothing if config.smoothing is not None else 0.0 if picture else HALF_LIFE_S
+    step_ns = None if source.live or source.fps is None else round(1e9 / source.fps)
+    return Track(half_life_s, step_ns)
+
+
+def _rate(source: Source) -> float | None:
+    """Frames per second that reach the pipeline, where the source knows its own."""
+    if source.fps is None or source.max_fps is None or source.live:
+        return source.fps
+    return source.fps / math.ceil(source.fps / source.max_fps)
+
+
+def _no_bank() -> None:
+    return None

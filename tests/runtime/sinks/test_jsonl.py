@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeclip.errors import ConfigError
+from edgeclip.runtime.sinks.jsonl import JsonlFile, to_line, to_stdout
+from sinks.picture import decision, frame, setting
+
+
+def test_a_line_says_all_of_a_decision() -> None:
+    line = to_line(decision(frame(41), {"cat": 0.9, "dog": 0.06, "Käse": 0.04}, top=2))
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {
+        "time": "2026-08-01T12:00:00.123Z",
+        "source": "demo",
+        "frame": 41,
+        "captured_ns": 1_000_000_000,
+        "age_ms": 41.0,
+        "label": "cat",
+        "score": 0.9,
+        "scores": {"cat": 0.9, "dog": 0.06},
+        "drops": 3,
+        "fps": 19.8,
+    }
+
+
+def test_scores_are_best_first_and_utf8() -> None:
+    line = to_line(decision(frame(), {"dog": 0.1, "Käse": 0.9}))
+    assert list(json.loads(line)["scores"]) == ["Käse", "dog"]
+    assert "Käse".encode() in line
+
+
+def test_stdout_gets_every_line_at_once() -> None:
+    raw = io.BytesIO()
+    stdout = io.TextIOWrapper(raw, encoding="utf-8")
+    sink = to_stdout("", setting(stdout))
+    sink.open()
+    for index in range(3):
+        sink.write(decision(frame(index)), frame(index))
+        assert raw.getvalue().count(b"\n") == index + 1
+    sink.close()
+
+
+def test_a_file_is_continued_and_each_line_is_there_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.jsonl"
+    for index in range(2):
+        sink = JsonlFile(str(path))
+        sink.open()
+        sink.write(decision(frame(index)), frame(index))
+        assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == list(range(index + 1))
+        sink.close()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        JsonlFile(str(tmp_path)).open()
+    full = JsonlFile("/dev/full")
+    full.open()
+    with pytest.raises(ConfigError, match="/dev/full"):
+        full.write(decision(frame()), frame())
+    full.close()

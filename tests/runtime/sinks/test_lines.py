@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import io
+
+from edgeclip.runtime.sinks.lines import Lines
+from sinks.picture import decision, frame, setting
+
+SECOND_NS = 1_000_000_000
+
+
+def lines(seen: list[tuple[float, str]], *, live: bool, fps: float | None = 10.0) -> list[str]:
+    """What is written for (second, best label) decisions."""
+    stdout = io.StringIO()
+    sink = Lines("", setting(stdout, live=live, fps=fps))
+    sink.open()
+    for index, (second, best) in enumerate(seen):
+        one = frame(index, int(second * SECOND_NS))
+        sink.write(decision(one, {best: 0.9, "other": 0.1}), one)
+    sink.close()
+    return stdout.getvalue().splitlines()
+
+
+def test_a_line_reads_well() -> None:
+    assert lines([(0, "cat")], live=True) == [
+        "2026-08-01T12:00:00.123Z  demo  frame 0  cat 0.90  (other 0.10)  [19.8 fps, age 41 ms, 3 dropped]"
+    ]
+
+
+def test_only_changes_are_written() -> None:
+    written = lines([(0, "cat"), (2, "cat"), (4, "dog"), (6, "dog")], live=True)
+    assert [line.split()[4] for line in written] == ["cat", "dog"]
+
+
+def test_a_flickering_camera_writes_once_a_second_and_a_film_every_change() -> None:
+    flicker = [(number / 10, "cat" if number % 2 else "dog") for number in range(31)]
+    assert len(lines(flicker, live=True)) <= 4
+    assert len(lines(flicker, live=False)) == 31
+
+
+def test_a_sign_of_life_every_minute() -> None:
+    assert len(lines([(second, "cat") for second in range(181)], live=True)) == 4
+
+
+def test_single_pictures_get_a_line_each() -> None:
+    assert len(lines([(0, "cat"), (0.1, "cat"), (0.2, "cat")], live=False, fps=None)) == 3

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgeclip.config import Config, load_config
+from edgeclip.errors import CONFIGURATION, ConfigError
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "edgeclip.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_defaults() -> None:
+    assert load_config({}, {}) == Config()
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, "source: from-file\nfps: 1\ntop: 1\nthreads: 1\n")
+    environment = {"EDGECLIP_FPS": "2", "EDGECLIP_TOP": "2", "PATH": "/bin"}
+    config = load_config({"top": 3}, environment, path)
+    assert (config.source, config.threads, config.fps, config.top) == (("from-file",), 1, 2.0, 3)
+    assert config.max_frames is None
+
+
+def test_a_list_may_be_one_text_or_several(tmp_path: Path) -> None:
+    assert load_config({}, {}, written(tmp_path, "source: [demo, 'camera:0']\n")).source == ("demo", "camera:0")
+    assert load_config({}, {}, written(tmp_path, "label: a dog\n")).label == ("a dog",)
+    assert load_config({}, {"EDGECLIP_SINK": "lines:"}).sink == ("lines:",)
+
+
+def test_labels_of_a_higher_layer_hide_those_of_a_lower(tmp_path: Path) -> None:
+    path = written(tmp_path, "labels: labels.txt\n")
+    config = load_config({"label": ["a dog"]}, {}, path)
+    assert (config.label, config.labels) == (("a dog",), None)
+    with pytest.raises(ConfigError, match="both labels and label"):
+        load_config({"label": ["a dog"], "labels": "labels.txt"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "hint"),
+    [
+        ("source: demo\nlables: x\n", ":2: unknown key `lables`", "`labels`"),
+        ("source: demo\n\nfps: fast\n", ":3: `fps`", ""),
+        ("fps: -3\n", ":1: `fps`", ""),
+        ("top: true\n", ":1: `top`", ""),
+        ("source:\n  - demo\n  - 3\n", ":3: `source.1`", ""),
+        ("source: [demo\n", "not YAML", ""),
+        ("source: !!python/object/apply:os.system [x]\n", ":1: not YAML", ""),
+    ],
+)
+def test_file_errors_name_file_line_and_key(tmp_path: Path, text: str, where: str, hint: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, {}, path)
+    assert caught.value.exit_code == CONFIGURATION
+    assert caught.value.message.startswith(path)
+    assert where in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        load_config({}, {}, str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message", "hint"),
+    [
+        ({"EDGECLIP_LABLES": "x"}, "EDGECLIP_LABLES", "did you mean EDGECLIP_LABELS?"),
+        ({"EDGECLIP_FPS": "fast"}, "EDGECLIP_FPS: expected `float`", "EDGECLIP_FPS"),
+        ({"EDGECLIP_TOP": "-1"}, "EDGECLIP_TOP", ""),
+        ({"EDGECLIP_JSON": "perhaps"}, "EDGECLIP_JSON", ""),
+    ],
+)
+def test_environment_errors_name_the_variable(environment: dict[str, str], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, environment)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_environment_texts_become_numbers_and_truths() -> None:
+    config = load_config({}, {"EDGECLIP_FPS": "2.5", "EDGECLIP_JSON": "true", "EDGECLIP_MAX_FRAMES": ""})
+    assert (config.fps, config.json, config.max_frames) == (2.5, True, None)
+
+
+def test_a_secret_in_the_environment_is_not_quoted() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, {"EDGECLIP_SOURCE_URL": "rtsp://me:secret@camera"})
+    assert "secret" not in caught.value.message + caught.value.hint
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Config().top = 3  # type: ignore[misc]  # that it is refused is the test
+    assert msgspec.structs.asdict(Config())["top"] == 5
