@@ -1,4 +1,4 @@
-"""The two encoders this project trains: a small residual convolution tower or a plain ViT for images, a transformer for text.
+"""The two encoders this project trains: a small convolution tower or a plain ViT for images, a transformer for text.
 
 Only operations that TensorRT, LiteRT and ONNX Runtime run in INT8 are used in the image tower's body.
 """

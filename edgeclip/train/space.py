@@ -1,0 +1,151 @@
+"""The teacher's space, made ours: image embeddings centred and reduced to `dim`, and phrases mapped into it.
+
+A CLIP image space has a large common component and a gap between pictures and words (Liang et al., 2022,
+"Mind the Gap"). Subtracting the mean of each and keeping the principal directions of the images leaves a
+space of `dim` dimensions in which both towers of a small dual encoder can live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgeclip.errors import DataError
+
+ADAPTER_STEPS = 1500
+ADAPTER_BATCH = 1024
+
+
+def read_vectors(path: str, key: str = "keys") -> tuple[list[str], npt.NDArray[np.float32]]:
+    """An npz of keys [N] and embeddings [N, E] -> (keys, unit float32 rows)."""
+    if not Path(path).is_file():
+        raise DataError(f"teacher file {path} does not exist", "compute it: python -m edgeclip.train.teachers --help")
+    with np.load(path) as stored:
+        if key not in stored or "embeddings" not in stored:
+            raise DataError(f"{path}: no `{key}` and `embeddings` arrays", "compute it again: edgeclip.train.teachers")
+        rows = stored["embeddings"].astype(np.float32)
+        keys = [str(name) for name in stored[key]]
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if len(keys) != len(rows) or not np.isfinite(rows).all() or (norms == 0).any():
+        raise DataError(f"{path}: empty, non-finite or unpaired rows", "compute it again")
+    return keys, rows / norms
+
+
+@dataclass(frozen=True)
+class TeacherSpace:
+    """raw [N, E] and images [N, D]: unit rows aligned with the pair set, before and after mean [E] and basis [E, D]."""
+
+    raw: Tensor
+    images: Tensor
+    mean: npt.NDArray[np.float32]
+    basis: npt.NDArray[np.float32]
+
+
+def teacher_space(path: str, keys: list[str], dim: int) -> TeacherSpace:
+    """Centre and reduce the teacher's embeddings of the training images. Raises DataError where keys are missing."""
+    names, rows = read_vectors(path)
+    where = {name: index for index, name in enumerate(names)}
+    missing = [key for key in keys if key not in where]
+    if missing:
+        raise DataError(f"{path}: no embedding of {missing[0]} and {len(missing) - 1} others", "compute it again")
+    rows = rows[[where[key] for key in keys]]
+    mean = rows.mean(0)
+    centred = rows - mean
+    _, basis = np.linalg.eigh(centred.T @ centred)
+    basis = np.ascontiguousarray(basis[:, ::-1][:, :dim])
+    images = functional.normalize(torch.from_numpy(centred @ basis), dim=1)
+    return TeacherSpace(raw=torch.from_numpy(rows), images=images, mean=mean, basis=basis)
+
+
+@dataclass(frozen=True)
+class PhraseTargets:
+    """Where the text teacher's phrases belong in our space: phrases [P], vectors [P, D] unit rows."""
+
+    phrases: list[str]
+    vectors: Tensor
+
+    def lookup(self, wanted: list[str]) -> Tensor:
+        """[len(wanted), D]; raises DataError naming the first phrase that is missing."""
+        where = {phrase: index for index, phrase in enumerate(self.phrases)}
+        missing = [phrase for phrase in wanted if phrase not in where]
+        if missing:
+            raise DataError(f"the text teacher has no phrase {missing[0]!r}", "compute it again with --data")
+        return self.vectors[[where[phrase] for phrase in wanted]]
+
+
+def phrase_targets(
+    space: TeacherSpace,
+    text_path: str,
+    classes: list[str],
+    class_ids: npt.NDArray[np.int64],
+    bank_path: str,
+    bank_scale: float,
+    seed: int,
+) -> PhraseTargets:
+    """Fit a linear map from the text teacher to our space, and apply it to every phrase the text teacher knows.
+
+    The map is fitted by cross-entropy of teacher images against the mapped class phrases, and, where a bank
+    of the image teacher's own text vectors is given, by KL to that teacher's distribution over the bank.
+    """
+    phrases, rows = read_vectors(text_path)
+    features = torch.from_numpy(rows - rows.mean(0))
+    where = {phrase: index for index, phrase in enumerate(phrases)}
+    missing = [name for name in classes if name not in where]
+    if missing:
+        raise DataError(
+            f"{text_path}: no phrase {missing[0]!r} and {len(missing) - 1} others", "compute it with --data"
+        )
+    class_features = features[[where[name] for name in classes]]
+    bank_features, bank_vectors = _bank(space, bank_path, where, features)
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.zeros(features.shape[1], space.images.shape[1], requires_grad=True)
+    torch.nn.init.orthogonal_(weight, generator=generator)
+    scale = torch.tensor(3.0, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight, scale], lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ADAPTER_STEPS)
+    targets = torch.from_numpy(class_ids)
+    for _ in range(ADAPTER_STEPS):
+        rows_at = torch.randint(len(targets), (min(ADAPTER_BATCH, len(targets)),), generator=generator)
+        images = space.images[rows_at]
+        factor = scale.exp().clamp(max=100.0)
+        # Dropped features keep the map from leaning on any one direction that names a single class.
+        kept = (torch.rand(features.shape[1], generator=generator) > 0.1).float() / 0.9
+        mapped = functional.normalize((class_features * kept) @ weight, dim=1)
+        loss = functional.cross_entropy(factor * images @ mapped.T, targets[rows_at])
+        if bank_features is not None and bank_vectors is not None:
+            named = functional.normalize((bank_features * kept) @ weight, dim=1)
+            wanted = torch.softmax(bank_scale * bank_vectors[rows_at], dim=1)
+            given = torch.log_softmax(factor * images @ named.T, dim=1)
+            loss = loss + functional.kl_div(given, wanted, reduction="batchmean")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        return PhraseTargets(phrases, functional.normalize(features @ weight, dim=1))
+
+
+def bank_phrase(name: str) -> str:
+    """A bank's class name as a person would say it: `wall-brick` -> "brick wall", `sky-other` -> "sky"."""
+    head, dash, tail = name.partition("-")
+    if not dash or tail in ("other", "stuff"):
+        return head
+    return f"{tail} {head}"
+
+
+def _bank(
+    space: TeacherSpace, path: str, where: dict[str, int], features: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """(features of the bank's names [L, F], the image teacher's cosine of every image to each name [N, L])."""
+    if not path:
+        return None, None
+    names, rows = read_vectors(path, key="names")
+    known = [index for index, name in enumerate(names) if bank_phrase(name) in where]
+    phrases = torch.stack([features[where[bank_phrase(names[index])]] for index in known])
+    return phrases, space.raw @ torch.from_numpy(rows[known]).T

@@ -1,0 +1,139 @@
+"""Compute a teacher's space once, before training: image embeddings by sample key, or phrase embeddings.
+
+    python -m edgeclip.train.teachers image --onnx clip.onnx --data 'train-*.tar.gz' --out clip.npz
+    python -m edgeclip.train.teachers text --model DIR --phrases corpus.txt --data 'train-*.tar.gz' --out minilm.npz
+
+Both are resumable: a run that was stopped continues from the part file beside the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeclip.atomic import atomic_write
+from edgeclip.errors import EdgeclipError
+from edgeclip.progress import Progress, progress_for
+from edgeclip.train.data import bare_phrases, read_pairs
+from edgeclip.train.space import bank_phrase, read_vectors
+
+# OpenAI CLIP's preprocessing (Radford et al., 2021): bicubic, shorter side to 224, centre crop.
+CLIP_SIDE = 224
+CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32) * 255
+CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32) * 255
+SAVE_EVERY = 2000
+
+
+def clip_pixels(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """[H, W, 3] uint8 RGB -> [3, 224, 224] float32 as the original CLIP preprocessing gives it."""
+    from PIL import Image
+
+    picture = Image.fromarray(rgb)
+    scale = CLIP_SIDE / min(picture.size)
+    wide, high = (max(CLIP_SIDE, round(side * scale)) for side in picture.size)
+    picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+    left, top = (wide - CLIP_SIDE) // 2, (high - CLIP_SIDE) // 2
+    square = np.asarray(picture.crop((left, top, left + CLIP_SIDE, top + CLIP_SIDE)), np.float32)
+    return np.ascontiguousarray(((square - CLIP_MEAN) / CLIP_STD).transpose(2, 0, 1))
+
+
+def image_space(onnx: Path, data: list[str], out: Path, threads: int, progress: Progress) -> None:
+    """Write npz: keys [N] str, embeddings [N, E] float16, not normalised."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    pairs = read_pairs(data)
+    done = _resume(out)
+    progress.stage("teacher image embeddings", len(pairs))
+    progress.advance(len(done))
+    for key, rgb in zip(pairs.keys, pairs.pictures(), strict=True):
+        if key in done:
+            continue
+        done[key] = session.run(None, {name: clip_pixels(rgb)[None]})[0][0].astype(np.float16)
+        progress.advance(1)
+        if len(done) % SAVE_EVERY == 0:
+            _save(out.with_suffix(".part.npz"), done)
+    _save(out, {key: done[key] for key in pairs.keys})
+    out.with_suffix(".part.npz").unlink(missing_ok=True)
+    progress.done()
+
+
+def text_space(
+    model: Path, phrases: list[Path], bank: Path | None, data: list[str], out: Path, progress: Progress
+) -> None:
+    """Write npz: keys [P] str (the phrases), embeddings [P, F] float16 unit vectors."""
+    from edgeclip.train.sentence import SentenceEncoder
+
+    encoder = SentenceEncoder(model)
+    wanted = {line for path in phrases for line in path.read_text(encoding="utf-8").splitlines()}
+    if bank:
+        wanted.update(bank_phrase(name) for name in read_vectors(str(bank), key="names")[0])
+    if data:
+        pairs = read_pairs(data)
+        wanted.update(bare_phrases(pairs))
+    wanted.discard("")
+    ordered = sorted(wanted, key=lambda phrase: (len(phrase), phrase))
+    progress.stage("teacher text embeddings", len(ordered))
+    rows: dict[str, npt.NDArray[np.float16]] = {}
+    for batch in _batches(ordered, 256):
+        vectors = encoder.encode(batch)
+        rows.update(zip(batch, vectors.numpy().astype(np.float16), strict=True))
+        progress.advance(len(batch))
+    _save(out, rows)
+    progress.done()
+
+
+def _batches(items: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _resume(out: Path) -> dict[str, npt.NDArray[np.float16]]:
+    part = out.with_suffix(".part.npz")
+    if not part.is_file():
+        return {}
+    with np.load(part) as stored:
+        return dict(zip(stored["keys"].tolist(), stored["embeddings"], strict=True))
+
+
+def _save(path: Path, rows: dict[str, npt.NDArray[np.float16]]) -> None:
+    with atomic_write(path) as stream:
+        np.savez(stream, keys=np.array(list(rows)), embeddings=np.stack(list(rows.values())))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    image = kinds.add_parser("image", help="an ONNX image tower over the training images")
+    image.add_argument("--onnx", type=Path, required=True)
+    image.add_argument("--threads", type=int, default=0)
+    text = kinds.add_parser("text", help="a sentence encoder over phrases and the training texts")
+    text.add_argument("--model", type=Path, required=True)
+    text.add_argument("--phrases", type=Path, nargs="*", default=[], help="text files, one phrase a line")
+    text.add_argument("--bank", type=Path, help="npz whose names are phrases too")
+    for kind in (image, text):
+        kind.add_argument("--data", nargs="*", default=[], help="shards, class folders or CSV; globs allowed")
+        kind.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        with progress_for(sys.stderr) as progress:
+            if options.kind == "image":
+                image_space(options.onnx, options.data, options.out, options.threads, progress)
+            else:
+                text_space(options.model, options.phrases, options.bank, options.data, options.out, progress)
+    except EdgeclipError as error:
+        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
