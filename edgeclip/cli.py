@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it: `edgeclip --help` loads nei
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ exit codes:
   78  configuration: file, environment, or a place that cannot be written
 """
 
+BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime"
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
@@ -30,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; argparse itself exits with 2 for unknown options."""
     parser = make_parser()
     if "_ARGCOMPLETE" in os.environ:
-        import argcomplete
-
-        argcomplete.autocomplete(parser)
+        importlib.import_module("argcomplete").autocomplete(parser)
     arguments = vars(parser.parse_args(argv))
     command = arguments.pop("command", None)
     if command is None:
@@ -80,6 +81,97 @@ def _run(config: str | None = None, **flags: Any) -> int:
     return OK
 
 
+def _labels_check(file: str) -> int:
+    from edgeclip.runtime.labels import parse_labels
+
+    print(f"{file}: {len(parse_labels(file))} labels, all well")
+    return OK
+
+
+def _labels_list(file: str, json: bool = False) -> int:
+    from edgeclip.runtime.labels import parse_labels
+
+    labels = parse_labels(file)
+    if json:
+        _print_json({label.name: list(label.prompts) for label in labels})
+    else:
+        for label in labels:
+            print(f"{label.name}: {' | '.join(label.prompts)}" if label.prompts else label.name)
+    return OK
+
+
+def _labels_embed(file: str, bundle: str | None = None, threads: int | None = None) -> int:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.labelbank import load_bank
+    from edgeclip.runtime.labels import parse_labels
+
+    opened, labels = open_bundle(bundle), parse_labels(file)
+    with progress_for(sys.stderr) as progress:
+        progress.stage(f"embedding {file}", len(labels))
+        bank = load_bank(opened, labels, threads=threads, notices=progress.note)
+        progress.advance(len(labels))
+    print(f"{len(bank.names)} labels are embedded for {opened.manifest.name} (space {bank.space.split(':')[-1][:12]})")
+    return OK
+
+
+def _eval(
+    data: str,
+    labels: str | None = None,
+    bundle: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> int:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.evaluate import evaluate
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.labels import parse_labels
+
+    opened = open_bundle(bundle)
+    wanted = parse_labels(labels) if labels else None
+    with progress_for(sys.stderr) as progress:
+        result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress)
+    figures = result.as_dict()
+    if json:
+        _print_json(figures)
+        return OK
+    print(f"{opened.origin}: {result.bundle} on {result.runtime}, {result.ms_per_image_p50:.2f} ms a picture")
+    if result.top1 is not None and result.top5 is not None:
+        print(f"top-1 {result.top1:.1%}, top-5 {result.top5:.1%} of {result.n} pictures among {result.labels} labels")
+    if result.retrieval is not None:
+        for way, recall in (
+            ("picture to text", result.retrieval.image_to_text),
+            ("text to picture", result.retrieval.text_to_image),
+        ):
+            print(f"{way}: R@1 {recall.r1:.1%}, R@5 {recall.r5:.1%}, R@10 {recall.r10:.1%}")
+    for mistake in result.confusions[:5]:
+        print(f"{mistake.n} x {mistake.label} taken for {mistake.predicted}")
+    return OK
+
+
+def _train(config: str, out: str | None = None, resume: bool = False) -> int:
+    from pathlib import Path
+
+    from edgeclip.progress import progress_for
+    from edgeclip.registry import resolve
+
+    train = resolve("edgeclip.train.run:train", extra="train", what="`edgeclip train`")
+    folder = Path(out) if out else Path("runs") / Path(config).stem
+    with progress_for(sys.stderr) as progress:
+        figures = train(Path(config), folder, resume, progress)
+    print(
+        f"{folder / 'checkpoint.safetensors'}: top-1 {figures['top1']:.1%}, top-5 {figures['top5']:.1%} on the dev set"
+    )
+    return OK
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, ensure_ascii=False))
+
+
 # -- options -----------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +187,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeclip {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
+    _add_labels(commands)
+    _add_eval(commands)
+    _add_train(commands)
     return parser
 
 
@@ -123,11 +218,11 @@ def _add_run(commands: Any) -> None:
         "--source",
         action="append",
         metavar="URI",
-        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, demo; may be repeated",
+        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, demo; repeatable",
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
-    parser.add_argument("--bundle", metavar="PATH", help="engine bundle, directory or .tar (default: nano)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
@@ -138,7 +233,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")
     parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
-    parser.add_argument("--backend", metavar="NAME", help="engine runtime: litert, tflite-runtime, onnxruntime")
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
     parser.add_argument("--realtime", action="store_true", help="play files at their own rate, newest frame wins")
     parser.add_argument(
         "--smoothing",
@@ -148,6 +243,42 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--config", metavar="FILE", help="YAML settings; flags and environment come first")
+
+
+def _add_labels(commands: Any) -> None:
+    group = commands.add_parser("labels", help="check, list or embed a label file", description="Label files.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = _add(actions, "check", _labels_check, "say whether a label file is well, or where it is not")
+    listed = _add(actions, "list", _labels_list, "print the labels, with their own prompts")
+    embed = _add(actions, "embed", _labels_embed, "compute text embeddings now, so that `run` need not")
+    for parser in (check, listed, embed):
+        parser.add_argument("file", metavar="FILE", help="labels, one a line")
+    listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
+    embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
+
+
+def _add_eval(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "eval",
+        _eval,
+        "measure a bundle on labelled pictures",
+        "Zero-shot top-1 and top-5, and retrieval R@1/5/10 where pictures have captions.",
+    )
+    parser.add_argument("data", metavar="DATA", help="folder of class folders, or tar shards of picture + .json")
+    parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(commands, "train", _train, "train both towers from pairs of pictures and texts")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="what to train on, and how")
+    parser.add_argument("--out", metavar="DIR", help="checkpoints, history and curves (default: runs/CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on where a run in the same directory stopped")
 
 
 def _camera(text: str) -> str:

@@ -26,7 +26,7 @@ class Feed:
         for index in range(self._count):
             if self.stopped:
                 return
-            yield Frame(np.full((2, 2, 3), index, np.uint8), index, time.monotonic_ns(), 0, self._name)
+            yield Frame(np.full((2, 2, 3), index % 256, np.uint8), index, time.monotonic_ns(), 0, self._name)
         if self._error:
             raise self._error
 

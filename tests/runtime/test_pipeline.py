@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeclip.bundle import Scoring
+from edgeclip.errors import EngineError
+from edgeclip.runtime import pipeline as pipeline_module
+from edgeclip.runtime.ahead import Ahead, Batch
+from edgeclip.runtime.pace import Summary
+from edgeclip.runtime.pipeline import Pipeline, Track
+from edgeclip.types import Decision, Embeddings, Frame, Pixels, Sink, TextBank
+
+BANK = TextBank(("dark", "bright"), np.eye(2, dtype=np.float32), "sha256:0")
+HARD = Scoring("softmax", 100.0)
+
+
+class Brightness:
+    """An engine: black pictures are (1, 0), white ones (0, 1). It returns its own buffer, as real ones may."""
+
+    input_shape = (1, 2, 2, 3)
+    input_dtype = np.dtype(np.uint8)
+    runtime = "brightness"
+
+    def __init__(self, pause_s: float = 0.0) -> None:
+        self._out = np.zeros((1, 2), np.float32)
+        self._pause_s = pause_s
+
+    def run(self, batch: npt.NDArray[np.uint8]) -> Embeddings:
+        time.sleep(self._pause_s)
+        bright = batch[0, 0, 0, 0] / 255.0
+        self._out[0] = (1 - bright, bright)
+        self._out /= np.linalg.norm(self._out)
+        return self._out
+
+    def close(self) -> None:
+        return
+
+
+class Pictures:
+    """A supervised source of grey pictures."""
+
+    def __init__(self, greys: list[int], *, live: bool = False, apart_s: float = 0.0, name: str = "pictures") -> None:
+        self.source = SimpleNamespace(live=live)
+        self.drops = self.reconnects = 0
+        self._greys, self._apart_s, self._name, self._stopped = greys, apart_s, name, False
+
+    def frames(self) -> Iterator[Frame]:
+        for index, grey in enumerate(self._greys):
+            if self._stopped:
+                return
+            time.sleep(self._apart_s)
+            pixels = np.full((2, 2, 3), grey, np.uint8)
+            yield Frame(pixels, index, time.monotonic_ns(), time.time_ns(), self._name)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+class Kept:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.frames: list[Frame] = []
+
+    def open(self) -> None:
+        return
+
+    def write(self, decision: Decision, frame: Frame) -> None:
+        self.decisions.append(decision)
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        return
+
+
+def batch_of(pixels: Pixels) -> Batch:
+    return pixels[None].copy()
+
+
+def ran(
+    *feeds: Pictures,
+    sinks: tuple[Sink, ...] = (),
+    tracks: list[Track] | None = None,
+    check: Callable[[Embeddings], object] = len,
+    fresh_bank: Callable[[], TextBank | None] = lambda: None,
+    self_test: Callable[[], object] = int,
+    stop: Callable[[], bool] = lambda: False,
+    max_frames: int | None = None,
+    pause_s: float = 0.0,
+) -> Summary:
+    pipeline = Pipeline(
+        engine=Brightness(pause_s),
+        bank=BANK,
+        scoring=HARD,
+        tracks=tracks or [Track(0.0, None) for _ in feeds],
+        sinks=sinks,
+        top=0,
+        check=check,
+        self_test=self_test,
+        fresh_bank=fresh_bank,
+    )
+    with Ahead(feeds, lambda: batch_of) as ahead:
+        return pipeline.run(ahead, stop, max_frames)
+
+
+def test_every_frame_is_decided_in_order_and_reaches_every_sink() -> None:
+    one, two = Kept(), Kept()
+    summary = ran(Pictures([0, 255, 255, 0]), sinks=(one, two))
+    assert [decision.label for decision in one.decisions] == ["dark", "bright", "bright", "dark"]
+    assert [decision.frame_index for decision in one.decisions] == [0, 1, 2, 3]
+    assert [frame.index for frame in one.frames] == [0, 1, 2, 3]
+    assert one.decisions == two.decisions
+    assert (summary.frames, summary.changes, summary.drops) == (4, 2, 0)
+
+
+def test_a_decision_says_how_old_its_frame_was_and_how_fast_they_come() -> None:
+    kept = Kept()
+    summary = ran(Pictures([0] * 20, live=True, apart_s=0.02), sinks=(kept,), pause_s=0.005)
+    assert all(5e6 <= decision.age_ns < 5e9 for decision in kept.decisions)
+    assert kept.decisions[0].fps == 0.0
+    assert 5 < kept.decisions[-1].fps < 51
+    assert 5 < summary.fps < 51
+    assert 5 <= summary.age_p50_ms <= summary.age_p95_ms
+
+
+def test_scores_stay_those_of_their_frame() -> None:
+    kept = Kept()
+    ran(Pictures([0, 255, 0, 255]), sinks=(kept,))
+    assert [decision.scores.argmax() for decision in kept.decisions] == [0, 1, 0, 1]
+
+
+def test_a_slow_engine_sees_the_newest_live_frame_and_every_frame_of_a_file() -> None:
+    greys = [0] * 29 + [255]
+    live, film = Kept(), Kept()
+    summary = ran(Pictures(greys, live=True, apart_s=0.005), sinks=(live,), pause_s=0.05)
+    assert summary.drops == 30 - summary.frames > 0
+    assert live.decisions[-1].frame_index == 29
+    assert live.decisions[-1].drops == summary.drops
+    assert ran(Pictures(greys), sinks=(film,), pause_s=0.005).frames == 30
+
+
+def test_max_frames_and_stop_end_the_run() -> None:
+    assert ran(Pictures([0] * 100), max_frames=7).frames == 7
+    kept = Kept()
+    ran(Pictures([0] * 10_000), sinks=(kept,), stop=lambda: len(kept.decisions) >= 5)
+    assert len(kept.decisions) == 5
+
+
+def test_labels_change_between_two_frames_and_old_decisions_keep_theirs() -> None:
+    kept = Kept()
+    swapped = TextBank(("night", "dusk", "day"), np.array([[1, 0], [0.7, 0.7], [0, 1]], np.float32), "sha256:0")
+    banks = iter([None, swapped])
+    ran(Pictures([255] * 4), sinks=(kept,), fresh_bank=lambda: next(banks, None))
+    assert [decision.label for decision in kept.decisions] == ["bright", "bright", "day", "day"]
+    assert [decision.names for decision in kept.decisions][1:3] == [BANK.names, swapped.names]
+    assert [len(decision.scores) for decision in kept.decisions] == [2, 2, 3, 3]
+
+
+def test_smoothing_counts_the_films_own_time_and_starts_afresh_with_new_labels() -> None:
+    kept = Kept()
+    ran(Pictures([0, 0, 255]), sinks=(kept,), tracks=[Track(1.0, 1_000_000_000)])
+    assert kept.decisions[2].scores[1] == pytest.approx(0.5, abs=1e-3)
+    ran(Pictures([0, 255]), sinks=(kept,), tracks=[Track(1.0, 1)], fresh_bank=lambda: BANK)
+    assert kept.decisions[-1].scores[1] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_sources_are_smoothed_and_counted_apart() -> None:
+    kept = Kept()
+    summary = ran(
+        Pictures([0] * 5, name="a"), Pictures([255] * 5, name="b"), sinks=(kept,), tracks=[Track(9.0, 1), Track(9.0, 1)]
+    )
+    labels = {(decision.source, decision.label) for decision in kept.decisions}
+    assert labels == {("a", "dark"), ("b", "bright")}
+    assert (summary.frames, summary.changes) == (10, 0)
+
+
+def test_an_output_that_no_decision_may_rest_on_stops_the_run() -> None:
+    kept = Kept()
+
+    def check(embeddings: Embeddings) -> None:
+        if len(kept.decisions) == 2:
+            raise EngineError("the engine returns one constant")
+
+    with pytest.raises(EngineError, match="constant"):
+        ran(Pictures([0] * 5), sinks=(kept,), check=check)
+    assert len(kept.decisions) == 2
+
+
+def test_the_golden_frames_are_run_again_between_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "SELF_TEST_NS", 20_000_000)
+    tests: list[int] = []
+    ran(Pictures([0] * 10, apart_s=0.01), self_test=lambda: tests.append(1))
+    assert 1 <= len(tests) <= 10
+
+
+def test_the_engine_is_kept_busy() -> None:
+    """Preparing takes 8 ms, the engine 12: one after the other 20, overlapped about 12."""
+
+    def slow(pixels: Pixels) -> Batch:
+        time.sleep(0.008)
+        return batch_of(pixels)
+
+    pipeline = Pipeline(
+        engine=Brightness(0.012),
+        bank=BANK,
+        scoring=HARD,
+        tracks=[Track(0.0, None)],
+        sinks=(),
+        top=0,
+        check=len,
+        self_test=int,
+        fresh_bank=lambda: None,
+    )
+    with Ahead([Pictures([0] * 50)], lambda: slow) as ahead:
+        summary = pipeline.run(ahead, lambda: False)
+    assert summary.elapsed_s / 49 < 0.018
