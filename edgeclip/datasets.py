@@ -1,6 +1,6 @@
 """Labelled pictures, for evaluation, training and calibration, read one at a time and in a fixed order.
 
-    shards     x.tar, x.tar.gz: NNNNNN.webp (or .jpg, .png) and NNNNNN.json {"texts": [...], "label": "..."} side by side
+    shards     x.tar, x.tar.gz: N.webp (or .jpg, .png) and N.json {"texts": ["..."], "label": "..."} side by side
     folder     of shards, or of class folders (dog/1.jpg, delivery_van/a/2.png; '_' in a class name is a space)
     x.csv      a heading line with path and text (and label, if there is one); paths are relative to the file
     pattern    'data/train-*.tar.gz': any of the above, one after the other

@@ -117,7 +117,13 @@ def evaluate(
     def bank(some: Sequence[Label], stage: str) -> TextBank:
         progress.stage(stage, len(some))
         embedded = load_bank(
-            bundle, some, backend=backend, threads=threads, cache_dir=cache_dir, notices=notices or progress.note
+            bundle,
+            some,
+            backend=backend,
+            threads=threads,
+            cache_dir=cache_dir,
+            notices=notices or progress.note,
+            advance=progress.advance,
         )
         progress.done()
         return embedded

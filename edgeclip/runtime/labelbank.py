@@ -1,4 +1,4 @@
-"""Labels to a text bank with a bundle's own text engine: the text stages put together, for `run`, `labels` and `eval`."""
+"""Labels to a text bank with a bundle's own text engine: the text stages, put together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_bank(
     threads: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     notices: Callable[[str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> TextBank:
     """embed_labels() that opens the bundle's text engine if, and only if, the cache lacks a label."""
     return embed_labels(
@@ -36,5 +36,5 @@ def load_bank(
         encoder=lambda: open_text_encoder(bundle, backend=backend, threads=threads),
         cache_dir=cache_dir,
         notices=notices,
-        progress=progress,
+        advance=advance,
     )

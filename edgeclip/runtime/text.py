@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -86,14 +86,14 @@ def embed_labels(
     encoder: Callable[[], TextEncoder],
     cache_dir: str | os.PathLike[str] | None = None,
     notices: Callable[[str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> TextBank:
     """One text embedding per label: the mean on the sphere of its prompts' embeddings.
 
     encoder: opens the text engine and its tokenizer; called once at most, and not at all where the cache knows every
     label; what it returns is closed before this returns. cache_dir: default_cache_dir() where None. notices: told, in
-    one sentence each, what a person should know (a cache that cannot be written, prompts that are cut).
-    progress: called with labels embedded and labels to embed. Raises EngineError and whatever `encoder` raises.
+    one sentence each, what a person should know (a cache that cannot be written, prompts that are cut). advance: told
+    how many more labels are embedded. Raises DataError, EngineError and whatever `encoder` raises.
     """
     notices = notices or _ignore
     directory = Path(cache_dir) if cache_dir is not None else default_cache_dir()
@@ -106,12 +106,12 @@ def embed_labels(
     if missing:
         open_encoder = encoder()
         try:
-            for done, step in _steps(missing):
+            for step in _steps(missing):
                 embedded = _embed(step, open_encoder, bundle.manifest.dim)
                 cache.write(embedded)
                 entries.update(embedded)
-                if progress:
-                    progress(done, len(missing))
+                if advance:
+                    advance(len(step))
         finally:
             open_encoder.close()
     cut = [label.name for label, key in zip(labels, keys, strict=True) if entries[key].cut]
@@ -127,13 +127,10 @@ def label_prompts(label: Label, templates: Sequence[str]) -> tuple[str, ...]:
     return label.prompts or tuple(template.replace("{}", label.name) for template in templates)
 
 
-def _steps(missing: Mapping[bytes, tuple[str, ...]]) -> list[tuple[int, dict[bytes, tuple[str, ...]]]]:
-    """Portions of the work, each with how much is done after it."""
+def _steps(missing: Mapping[bytes, tuple[str, ...]]) -> Iterator[dict[bytes, tuple[str, ...]]]:
     items = list(missing.items())
-    starts = range(0, len(items), _LABELS_PER_STEP)
-    return [
-        (min(start + _LABELS_PER_STEP, len(items)), dict(items[start : start + _LABELS_PER_STEP])) for start in starts
-    ]
+    for start in range(0, len(items), _LABELS_PER_STEP):
+        yield dict(items[start : start + _LABELS_PER_STEP])
 
 
 def _embed(step: Mapping[bytes, tuple[str, ...]], encoder: TextEncoder, dim: int) -> dict[bytes, Entry]:
