@@ -1,0 +1,116 @@
+"""Export: a checkpoint becomes float graphs, each shown to match torch. Runs exporter.py as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import edgeclip
+from edgeclip.bundle import Preprocess, Scoring
+from edgeclip.errors import DataError, EdgeclipError
+from edgeclip.progress import Progress
+
+FACTS = "facts.json"
+MINIMUM_COSINE = 0.9999
+LOG_TAIL_LINES = 15
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """What export leaves behind for every later stage, beside the graphs themselves.
+
+    cosine: the lowest over the sample inputs, per graph, to torch.
+    """
+
+    name: str
+    space: str
+    dim: int
+    preprocess: Preprocess
+    scoring: Scoring
+    templates: tuple[str, ...]
+    tokenizer: str
+    context_length: int
+    pad_id: int
+    cosine: dict[str, float]
+
+
+def graphs_for(targets: tuple[str, ...]) -> list[str]:
+    """The Q/DQ ONNX of the image tower is always built: devices compile from it."""
+    graphs = ["image.onnx"]
+    if "tflite" in targets:
+        graphs += ["image.tflite", "text.tflite"]
+    if "onnx" in targets:
+        graphs.append("text.onnx")
+    return graphs
+
+
+def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, progress: Progress) -> Exported:
+    """Write the float graphs ("image.tflite", "text.onnx", ...) and facts.json to `directory`.
+
+    Raises DataError for a checkpoint that is not one, EdgeclipError where a converter fails or a graph
+    does not match torch; the converters' own words are in `log`.
+    """
+    facts: dict[str, Any] = {}
+    cosine: dict[str, float] = {}
+    environment = dict(os.environ)
+    root = str(Path(edgeclip.__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "edgeclip.build.exporter",
+        str(checkpoint),
+        str(directory),
+        *graphs,
+    ]
+    with log.open("w") as chatter:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=chatter, text=True, env=environment)
+        if child.stdout is None:
+            raise EdgeclipError("the exporter has no standard output")
+        with child.stdout as lines:
+            for text in lines:
+                line = json.loads(text)
+                if "error" in line:
+                    child.wait()
+                    raise EdgeclipError(line["error"], line["hint"], line["exit_code"])
+                if "facts" in line:
+                    facts = line
+                    continue
+                check(line, directory / line["graph"])
+                cosine[line["graph"]] = line["cosine"]
+                progress.advance()
+        code = child.wait()
+    if code != 0 or set(cosine) != set(graphs):
+        raise EdgeclipError(f"export ended with status {code}: {tail(log)}", f"the whole log is {log}")
+    exported = msgspec.convert({**facts["facts"], "space": facts["space"], "cosine": cosine}, Exported, strict=False)
+    (directory / FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(exported)))
+    return exported
+
+
+def load_facts(directory: Path) -> Exported:
+    return msgspec.json.decode((directory / FACTS).read_bytes(), type=Exported)
+
+
+def check(line: dict[str, Any], path: Path) -> None:
+    """A graph that exported into something else than torch computes goes no further."""
+    if not line["cosine"] >= MINIMUM_COSINE:
+        raise DataError(
+            f"{path.name}: cosine to torch is {line['cosine']:.6f}, below {MINIMUM_COSINE}",
+            "the exported graph computes something else; see the export log",
+        )
+    if path.suffix == ".onnx":
+        from edgeclip.build.onnxgraph import check_native
+
+        check_native(path, line["norms"])
+
+
+def tail(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-LOG_TAIL_LINES:])

@@ -1,0 +1,130 @@
+"""The frames of a calibration set: pictures in a folder or glob, tar shards, a video clip, or the word `demo`."""
+
+from __future__ import annotations
+
+import glob
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from edgeclip.errors import DataError
+from edgeclip.runtime.sources.pictures import SUFFIXES, read_picture
+from edgeclip.types import Pixels
+
+DEMO = "demo"
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg", ".mpeg"})
+DEMO_STRIDE = 15  # half a second of the demo's camera between two frames
+FORMS = f"a folder or glob of pictures, .tar or .tar.gz shards, a video clip, or the word {DEMO}"
+
+T = TypeVar("T")
+
+
+def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
+    """[H, W, 3] uint8 BGR frames of a calibration set, spread over all of it, at most about `wanted`.
+
+    Deterministic. Raises DataError for a path that is none of the forms, or holds nothing readable.
+    """
+    if place == DEMO:
+        return demo_frames(wanted)
+    path = Path(place).expanduser()
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return mixed_frames(place, inside, wanted, seed)
+    if path.is_file():
+        return mixed_frames(place, [path], wanted, seed)
+    return mixed_frames(place, [Path(p) for p in sorted(glob.glob(place, recursive=True))], wanted, seed)
+
+
+def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
+    pictures = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    archives = [path for path in paths if path.name.lower().endswith(ARCHIVES)]
+    clips = [path for path in paths if path.suffix.lower() in VIDEOS]
+    if not paths:
+        raise DataError(f"calibration set {place} does not exist", f"it may be {FORMS}")
+    if not pictures and not archives and not clips:
+        raise DataError(f"calibration set {place} holds no pictures, shards or clips", f"it may be {FORMS}")
+    for path in spread(pictures, wanted, seed):
+        yield read_picture(path)
+    for archive in archives:
+        yield from archived_frames(archive, -(-wanted // len(archives)), seed)
+    for clip in clips:
+        yield from clip_frames(clip, -(-wanted // len(clips)))
+
+
+def spread(items: list[T], wanted: int, seed: int) -> list[T]:
+    """At most `wanted` of `items`, drawn from all of them, in their own order."""
+    if len(items) <= wanted:
+        return items
+    chosen = np.sort(np.random.default_rng(seed).choice(len(items), wanted, replace=False))
+    return [items[i] for i in chosen]
+
+
+def archived_frames(archive: Path, wanted: int, seed: int) -> Iterator[Pixels]:
+    """A uniform sample of an archive's pictures, in one pass and bounded memory (reservoir sampling)."""
+    random = np.random.default_rng(seed)
+    kept: list[tuple[str, bytes]] = []
+    seen = 0
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if not member.isfile() or PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
+                    continue
+                seen += 1
+                slot = seen - 1 if len(kept) < wanted else int(random.integers(seen))
+                if slot >= wanted:
+                    continue
+                stream = tar.extractfile(member)
+                if stream is None:
+                    continue
+                item = (member.name, stream.read())
+                if slot == len(kept):
+                    kept.append(item)
+                else:
+                    kept[slot] = item
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{archive}: {error}", "this is not a readable archive: copy it again") from error
+    if not seen:
+        raise DataError(f"{archive} holds no pictures", f"it may hold {' '.join(sorted(SUFFIXES))}")
+    for name, data in kept:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise DataError(f"{archive}: {name} is not a readable picture", "remove it from the archive, or mend it")
+        yield np.asarray(pixels, np.uint8)
+
+
+def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
+    """Frames evenly spaced over a clip; only those wanted are decoded to pixels."""
+    capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise DataError(f"{clip} cannot be read as a video", "check that it plays, or extract its frames")
+        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        stride = max(1, total // wanted) if total > 0 else 1
+        index = given = 0
+        while given < wanted and capture.grab():
+            if index % stride == 0:
+                ok, pixels = capture.retrieve()
+                if ok:
+                    given += 1
+                    yield np.asarray(pixels, np.uint8)
+            index += 1
+        if not given:
+            raise DataError(f"{clip} holds no readable frame", "check that it plays, or extract its frames")
+    finally:
+        capture.release()
+
+
+def demo_frames(wanted: int) -> Iterator[Pixels]:
+    """Frames of the demo source, half a second of its camera apart."""
+    from edgeclip.runtime.sources.demo import Demo
+
+    demo = Demo()
+    demo.open()
+    for number in range(wanted):
+        yield demo.frame(number * DEMO_STRIDE)
+    demo.close()

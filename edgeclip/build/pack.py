@@ -1,0 +1,166 @@
+"""Pack: everything a bundle holds, written beside its place, opened and self-tested there, then renamed into it."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import edgeclip
+from edgeclip.atomic import atomic_write, sync_directory
+from edgeclip.build.export import Exported
+from edgeclip.build.order import Order, tool_versions
+from edgeclip.build.quantize import DYNAMIC
+from edgeclip.build.report import Candidate, Report
+from edgeclip.bundle import (
+    CHECKSUMS,
+    MANIFEST,
+    SCHEMA,
+    Calibration,
+    EngineEntry,
+    Manifest,
+    Target,
+    Text,
+    open_bundle,
+    sha256,
+    write_digests,
+)
+from edgeclip.errors import UsageError
+
+CARD = "README.md"  # a model card that lies in the bundle's place is carried over
+GOLDEN = "golden.npz"
+TOKENIZER = "tokenizer.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def require_replaceable(out: Path) -> None:
+    """Raises UsageError where `out` holds something that is not a bundle: it would be lost."""
+    if out.suffix == ".tar" or not out.exists():
+        if out.is_dir():
+            raise UsageError(f"{out} is a directory", "give another --out, or remove it")
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out} exists and is not a bundle directory", "give another --out")
+    others = [entry.name for entry in out.iterdir() if entry.name != CARD]
+    if others and MANIFEST not in others:
+        raise UsageError(f"{out} holds {sorted(others)[0]} and no {MANIFEST}: not a bundle", "give another --out")
+
+
+def pack(order: Order, exported: Exported, report: Report, quantized: Path, verified: Path) -> bool:
+    """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
+    # Image engines first, and TFLite before ONNX: a runtime takes the first entry it can run.
+    kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
+    entries = {candidate.file: entry_of(candidate) for candidate in kept}
+    files = {entry.file: quantized / file for file, entry in entries.items()}
+    files |= {name: verified / name for name in (TOKENIZER, GOLDEN, "report.json", "report.md")}
+    manifest = Manifest(
+        schema=SCHEMA,
+        name=order.plan.recipe.name,
+        created=report.created,
+        space=exported.space,
+        dim=exported.dim,
+        scoring=exported.scoring,
+        preprocess=exported.preprocess,
+        text=text_facts(exported),
+        engines=tuple(entries.values()),
+        golden=GOLDEN,
+        checkpoint=f"sha256:{sha256(order.checkpoint)}",
+        calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
+        recipe=order.as_data(),
+        built_with={"edgeclip": edgeclip.__version__, **tool_versions()},
+    )
+    return install(manifest, files, order.out)
+
+
+def entry_of(candidate: Candidate) -> EngineEntry:
+    """target.runtime: `tflite` is every TFLite runtime, `litert` LiteRT alone."""
+    role, form = candidate.file.split(".")[0], candidate.file.rsplit(".", 1)[1]
+    runtime = "onnxruntime" if form == "onnx" else "litert" if candidate.precision == DYNAMIC else "tflite"
+    entry = {"role": role, "file": f"{role}.{form}", "format": form, "precision": candidate.precision}
+    return msgspec.convert({**entry, "target": msgspec.to_builtins(Target(runtime))}, EngineEntry)
+
+
+def text_facts(exported: Exported) -> Text:
+    return Text(TOKENIZER, exported.context_length, exported.pad_id, exported.templates)
+
+
+def golden(frames: npt.NDArray[np.uint8], embeddings: npt.NDArray[np.float32]) -> bytes:
+    """The bytes of golden.npz: frames [G, H, W, 3] uint8 RGB and float embeddings [G, D]; the same bytes every time."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, array in (("frames", frames), ("embeddings", embeddings)):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", EPOCH)  # np.savez would write the time of day into it
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, member.getvalue())
+    return stream.getvalue()
+
+
+def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
+    """Write the files (by their name in the bundle) with manifest and SHA256SUMS beside `out`, check, and rename.
+
+    False where the same bundle is already there.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        fresh = holder / "new"
+        fresh.mkdir()
+        for name, path in files.items():
+            shutil.copyfile(path, fresh / name)
+        if out.is_dir() and (out / CARD).is_file():
+            shutil.copyfile(out / CARD, fresh / CARD)
+        (fresh / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        write_digests(fresh)
+        open_bundle(fresh)
+        if out.suffix == ".tar":
+            return write_archive(fresh, out)
+        return replace_directory(fresh, out, holder / "old")
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def replace_directory(fresh: Path, out: Path, aside: Path) -> bool:
+    sums = out / CHECKSUMS
+    if sums.is_file() and sums.read_bytes() == (fresh / CHECKSUMS).read_bytes():
+        return False
+    for path in fresh.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    fresh.chmod(0o755)
+    if out.exists():
+        os.rename(out, aside)
+    try:
+        os.rename(fresh, out)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, out)
+        raise
+    sync_directory(out.parent)
+    return True
+
+
+def write_archive(fresh: Path, out: Path) -> bool:
+    """One level of plain files, without times or owners: the same bundle is the same archive."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted(fresh.iterdir()):
+            member = tarfile.TarInfo(path.name)
+            member.size = path.stat().st_size
+            member.mode = 0o644
+            with path.open("rb") as data:
+                tar.addfile(member, data)
+    if out.is_file() and out.read_bytes() == stream.getvalue():
+        return False
+    with atomic_write(out) as target:
+        target.write(stream.getvalue())
+    return True

@@ -1,0 +1,134 @@
+"""The three files a build reads: an engine recipe, a sampling of calibration frames, a quantization recipe.
+
+Their grammar is explained in calibration/README.md. Paths in an engine recipe are relative to the recipe.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgeclip.bundle import FileName
+from edgeclip.errors import ConfigError
+from edgeclip.yamlfile import load_yaml
+
+MINIMUM_FRAMES = 64
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
+Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
+TargetName = Literal["tflite", "onnx"]
+Scheme = Literal["static", "dynamic"]
+Runtime = Literal["litert", "tflite-runtime"]
+
+
+class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which frames of a calibration set are used.
+
+    frames: how many at most. hold_out: of every so many distinct frames one is kept from calibration, for verify.
+    blank_below: standard deviation of grey levels (0..255) under which a frame is blank.
+    near_below: mean absolute difference of 16 x 16 grey thumbnails (0..255) under which two frames are one.
+    """
+
+    frames: Annotated[int, msgspec.Meta(ge=MINIMUM_FRAMES, le=8192)] = 256
+    hold_out: Annotated[int, msgspec.Meta(ge=2, le=64)] = 4
+    blank_below: Annotated[float, msgspec.Meta(ge=0.0, le=64.0)] = 4.0
+    near_below: Annotated[float, msgspec.Meta(ge=0.0, le=64.0)] = 1.0
+    seed: int = 0
+
+
+class TFLite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """INT8 in TFLite.
+
+    multiply: operators whose weights and inputs become int8. carry: operators that only move int8 values on.
+    schemes: what is built and measured. runtimes: what the kept engine must run on.
+    """
+
+    multiply: tuple[str, ...] = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    carry: tuple[str, ...] = ("PAD", "AVERAGE_POOL_2D")
+    schemes: Annotated[tuple[Scheme, ...], msgspec.Meta(min_length=1)] = ("static", "dynamic")
+    runtimes: Annotated[tuple[Runtime, ...], msgspec.Meta(min_length=1)] = ("litert",)
+
+
+class Onnx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """INT8 in ONNX: node types whose input and constant weight get Q/DQ."""
+
+    multiply: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
+
+
+class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle must reach to be written.
+
+    top1_drop: percentage points lost against float, on labelled data. centred_cosine: mean over frames of the
+    cosine to float after the mean float embedding is subtracted. parity_cosine: 1st percentile, to Pillow's resize.
+    """
+
+    top1_drop: Share = 0.5
+    centred_cosine: Cosine = 0.99
+    parity_cosine: Cosine = 0.998
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How float becomes INT8, and what it may cost."""
+
+    observer: Literal["min-max"] = "min-max"
+    tflite: TFLite = TFLite()
+    onnx: Onnx = Onnx()
+    gates: Gates = Gates()
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One engine we can build.
+
+    calibration: the calibration set, a path or `demo`. golden: where the self-test's frames come from, which travel in
+    the bundle ("": the calibration set). out: the bundle ("": the engine's name, beside the recipe). data, labels: what
+    verify measures accuracy on.
+    """
+
+    name: FileName
+    checkpoint: str
+    calibration: str = ""
+    golden: str = ""
+    sampling: str = ""
+    quantization: str = ""
+    targets: Annotated[tuple[TargetName, ...], msgspec.Meta(min_length=1)] = ("tflite",)
+    out: str = ""
+    data: str = ""
+    labels: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A recipe with everything it names read, and its paths resolved."""
+
+    recipe: Recipe
+    sampling: Sampling
+    quantization: Quantization
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """A path written in the recipe, relative to the recipe."""
+        return self.folder / Path(name).expanduser()
+
+    def as_data(self) -> dict[str, Any]:
+        """What the manifest keeps: the engine's recipe with both other files inlined."""
+        data: dict[str, Any] = msgspec.to_builtins(self.recipe)
+        data["sampling"] = msgspec.to_builtins(self.sampling)
+        data["quantization"] = msgspec.to_builtins(self.quantization)
+        return {key: value for key, value in data.items() if value != ""}
+
+
+def load_plan(path: Path) -> Plan:
+    """Read an engine recipe and the files it names. Raises ConfigError naming file, line and key."""
+    recipe = load_yaml(path, Recipe)
+    folder = path.resolve().parent
+    sampling, quantization = Sampling(), Quantization()
+    if recipe.sampling:
+        sampling = load_yaml(folder / recipe.sampling, Sampling)
+    if recipe.quantization:
+        quantization = load_yaml(folder / recipe.quantization, Quantization)
+    for operator in (*quantization.tflite.multiply, *quantization.tflite.carry):
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", operator):
+            raise ConfigError(f"{path}: {operator!r} is not a TFLite operator name", "write it like CONV_2D")
+    return Plan(recipe, sampling, quantization, folder)

@@ -1,0 +1,181 @@
+"""What verify measured, as data (report.json) and for people (report.md); and which figures a bundle may not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeclip.build.measure import Distance
+from edgeclip.build.quantize import DYNAMIC
+from edgeclip.build.recipe import Gates
+from edgeclip.errors import DataError
+
+TIE = 1.02  # candidates this near in time are a tie, which the more accurate one wins
+RULE = "the fastest engine that runs where the recipe says and reaches the gates; within 2 % the more accurate"
+
+
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One engine file as measured.
+
+    speedup: float latency of the same format / its own. agreement: percent of frames with float's best label.
+    top1, top5: percent. top1_drop: points below float. refused: why it cannot be kept, or "".
+    """
+
+    file: str
+    precision: str
+    bytes: int
+    latency_ms: float
+    speedup: float
+    distance: Distance
+    agreement: float | None = None
+    top1: float | None = None
+    top5: float | None = None
+    top1_drop: float | None = None
+    refused: str = ""
+    kept: bool = False
+
+
+class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The float image graphs, for comparison, by format."""
+
+    latency_ms: dict[str, float]
+    bytes: dict[str, int]
+    top1: float | None = None
+    top5: float | None = None
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """report.json. frames: how many pictures were compared; origin: where they came from."""
+
+    name: str
+    space: str
+    created: str
+    machine: str
+    frames: int
+    origin: str
+    labels: int
+    gates: Gates
+    floating: FloatFigures
+    images: list[Candidate]
+    texts: list[Candidate]
+    export_cosine: dict[str, float]
+    calibration: dict[str, Any]
+    parity: dict[str, Any]
+    rule: str = RULE
+
+    def kept(self) -> list[Candidate]:
+        return [candidate for candidate in (*self.images, *self.texts) if candidate.kept]
+
+
+def judge(candidate: Candidate, gates: Gates, runtimes: Sequence[str]) -> Candidate:
+    """The candidate with every reason why it cannot be kept, if there is one."""
+    reasons: list[str] = []
+    centred, drop = candidate.distance.centred.mean, candidate.top1_drop
+    if candidate.distance.cosine.min <= -1.0:
+        reasons.append("its output is not finite")
+    elif not centred >= gates.centred_cosine:
+        reasons.append(f"mean-centred cosine {centred:.4f} is below {gates.centred_cosine}")
+    if drop is not None and not drop <= gates.top1_drop:
+        reasons.append(f"top-1 drops by {drop:.2f} points, more than {gates.top1_drop}")
+    if candidate.precision == DYNAMIC and "tflite-runtime" in runtimes:
+        reasons.append("tflite-runtime computes dynamic-range engines wrongly")
+    return msgspec.structs.replace(candidate, refused="; ".join(reasons))
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """By RULE; None where all are refused."""
+    passing = [candidate for candidate in candidates if not candidate.refused]
+    if not passing:
+        return None
+    fastest = min(candidate.latency_ms for candidate in passing)
+    tied = [candidate for candidate in passing if candidate.latency_ms <= TIE * fastest]
+    return max(tied, key=lambda candidate: candidate.distance.centred.mean)
+
+
+def keep(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates, of which every format's chosen one is marked."""
+    chosen: set[str] = set()
+    for form in {candidate.file.rsplit(".", 1)[1] for candidate in candidates}:
+        best = choose([candidate for candidate in candidates if candidate.file.endswith(form)])
+        if best is not None:
+            chosen.add(best.file)
+    return [msgspec.structs.replace(candidate, kept=candidate.file in chosen) for candidate in candidates]
+
+
+def require(report: Report) -> None:
+    """Raises DataError with the figures where a role and format has no engine that reaches the gates."""
+    missing: list[str] = []
+    for role in (report.images, report.texts):
+        for form in sorted({candidate.file.rsplit(".", 1)[1] for candidate in role}):
+            some = [candidate for candidate in role if candidate.file.endswith(form)]
+            if not any(candidate.kept for candidate in some):
+                missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
+    parity = report.parity.get("cosine_p1")
+    if parity is not None and not parity >= report.gates.parity_cosine:
+        missing.append(f"preprocessing parity cosine {parity:.4f} is below {report.gates.parity_cosine}")
+    if missing:
+        raise DataError(
+            f"{report.name} does not reach its gates, and no bundle was written: " + "; ".join(missing),
+            "calibrate with more varied frames of what the camera sees; the gates are in the quantization recipe",
+        )
+
+
+def write_report(report: Report, directory: Path) -> None:
+    """report.json and report.md."""
+    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    (directory / "report.md").write_text(as_markdown(report), encoding="utf-8")
+
+
+def load_report(directory: Path) -> Report:
+    return msgspec.json.decode((directory / "report.json").read_bytes(), type=Report)
+
+
+def as_markdown(report: Report) -> str:
+    """report.md: the same figures for people."""
+    lines = [
+        f"# {report.name}: what verify measured",
+        "",
+        f"{report.frames} frames ({report.origin}), {report.labels} labels. {report.machine}, 1 thread.",
+        f"Measured {report.created}. Embedding space `{report.space}`.",
+        "",
+        "| engine | precision | KB | ms | x float | centred cosine mean / p1 / min | cosine | agrees | top-1 | top-5 ||",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    floating = report.floating
+    lines += [
+        f"| float {form} | float32 | {floating.bytes[form] // 1000} | {latency:.2f} | 1.00 | | | "
+        f"| {_percent(floating.top1)} | {_percent(floating.top5)} | |"
+        for form, latency in floating.latency_ms.items()
+    ]
+    for candidate in (*report.images, *report.texts):
+        centred = candidate.distance.centred
+        lines.append(
+            f"| {candidate.file} | {candidate.precision} | {candidate.bytes // 1000} | {candidate.latency_ms:.2f} "
+            f"| {candidate.speedup:.2f} | {centred.mean:.4f} / {centred.p1:.4f} / {centred.min:.4f} "
+            f"| {candidate.distance.cosine.mean:.5f} | {_percent(candidate.agreement)} | {_percent(candidate.top1)} "
+            f"| {_percent(candidate.top5)} | {candidate.refused or ('kept' if candidate.kept else 'passes')} |"
+        )
+    lines += [
+        "",
+        f"Kept: {report.rule}. Cosines are to the float engine; `agrees` is how often the best label is float's.",
+        f"Gates: top-1 at most {report.gates.top1_drop} points below float (on labelled data), mean-centred cosine at "
+        f"least {report.gates.centred_cosine}, parity cosine at least {report.gates.parity_cosine}.",
+        "",
+        f"- Calibration: {_pairs(report.calibration)}.",
+        f"- Preprocessing against Pillow's antialiased resize: {_pairs(report.parity) or 'not measured'}.",
+        f"- Lowest cosine of the float exports to torch: {_pairs(report.export_cosine)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} %"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )

@@ -1,0 +1,131 @@
+"""BUILD: checkpoint -> export -> calibrate -> quantize -> verify -> pack, as resumable steps that leave a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeclip.build.calibrate import calibrate
+from edgeclip.build.export import export, graphs_for, load_facts
+from edgeclip.build.frames import frames_of
+from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
+from edgeclip.build.pack import pack, require_replaceable
+from edgeclip.build.quantize import quantize
+from edgeclip.build.report import Report, load_report
+from edgeclip.build.steps import Steps, exclusive
+from edgeclip.build.verify import verify
+from edgeclip.bundle import sha256
+from edgeclip.progress import Progress, Silent
+from edgeclip.runtime.labels import parse_labels
+from edgeclip.runtime.preprocess import Preprocessor
+
+LOG = "export.log"
+FRAMES_PER_WANTED = 4  # of a calibration set, looked at for each frame wanted: duplicates are left out
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """bundle: where it is. changed: False where the same bundle already lay there. skipped: steps that were up to date.
+
+    seconds: time of each step, of an earlier build where it was skipped.
+    """
+
+    bundle: Path
+    report: Report
+    changed: bool
+    skipped: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def build(
+    recipe: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    calibration: str | None = None,
+    targets: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    work: str | Path | None = None,
+    data: str | Path | None = None,
+    labels: str | Path | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Build a bundle from an engine recipe; what is given here goes before what the recipe says.
+
+    calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx". out: directory or .tar.
+    work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
+    Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
+    enough (nothing is written then), UsageError for what contradicts itself.
+    """
+    progress = progress or Silent()
+    order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
+    require_replaceable(order.out)
+    with exclusive(order.work):
+        return run(order, progress)
+
+
+def run(order: Order, progress: Progress) -> BuildResult:
+    plan, quantization, sampling = order.plan, order.plan.quantization, order.plan.sampling
+    labels = parse_labels(order.labels) if order.labels else ()
+    graphs = graphs_for(order.targets)
+    steps = Steps(order.work, progress)
+    made_from: dict[str, Any] = {"code": code_digest(), "tools": tool_versions()}
+
+    def step(stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
+        """Every step also depends on what those before it were made from."""
+        made_from.update(inputs)
+        return steps.run(stage, made_from, total, make)
+
+    exported_in = step(
+        "export",
+        len(graphs),
+        lambda directory: export(order.checkpoint, graphs, directory, order.work / LOG, progress),
+        checkpoint=sha256(order.checkpoint),
+        graphs=graphs,
+    )
+    exported = load_facts(exported_in)
+    calibrated_in = step(
+        "calibrate",
+        None,
+        lambda directory: calibrate(
+            frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed),
+            order.calibration,
+            Preprocessor(exported.preprocess),
+            sampling,
+            quantization.onnx,
+            exported_in,
+            directory,
+            progress,
+        ),
+        calibration=place_digest(order.calibration),
+        sampling=msgspec.to_builtins(sampling),
+        observer=quantization.observer,
+        observed=quantization.onnx.multiply,
+    )
+    quantized_in = step(
+        "quantize",
+        None,
+        lambda directory: quantize(exported_in, calibrated_in, quantization, directory, progress),
+        tflite=msgspec.to_builtins(quantization.tflite),
+    )
+    verified_in = step(
+        "verify",
+        None,
+        lambda directory: verify(
+            order, exported, labels, exported_in, calibrated_in, quantized_in, directory, progress
+        ),
+        name=plan.recipe.name,
+        gates=msgspec.to_builtins(quantization.gates),
+        data=place_digest(str(order.data)) if order.data else "",
+        labels=[(label.name, label.prompts) for label in labels],
+        golden=place_digest(order.golden),
+    )
+    progress.stage("pack", 1)
+    report = load_report(verified_in)
+    changed = pack(order, exported, report, quantized_in, verified_in)
+    progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
+    progress.done()
+    return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)

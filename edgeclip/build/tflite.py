@@ -1,0 +1,120 @@
+"""A TFLite graph as the build sees it: run it, observe its tensors, quantize it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeclip.build.recipe import TFLite
+from edgeclip.errors import EngineError
+
+Range = tuple[float, float]
+
+
+class TFLiteGraph:
+    """An Engine on one thread. keep: every tensor stays readable after run() (slower; for calibration)."""
+
+    def __init__(self, path: Path, keep: bool = False) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        self.model = path.read_bytes()
+        # XNNPACK fuses operators, whose tensors then hold nothing to observe.
+        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
+        self._interpreter = Interpreter(
+            model_content=self.model,
+            num_threads=1,
+            experimental_preserve_all_tensors=keep,
+            experimental_op_resolver_type=resolver,
+        )
+        self._interpreter.allocate_tensors()
+        taken = self._interpreter.get_input_details()[0]
+        self.input_shape: tuple[int, ...] = tuple(int(n) for n in taken["shape"])
+        self.input_dtype: np.dtype[Any] = np.dtype(taken["dtype"])
+        self.runtime = "LiteRT, 1 thread"
+        self._input: int = taken["index"]
+        self._output: int = self._interpreter.get_output_details()[0]["index"]
+
+    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input, batch)
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output), np.float32)
+
+    def close(self) -> None:
+        del self._interpreter
+
+    def activations(self) -> dict[str, int]:
+        """Index of every float tensor that is computed, not stored."""
+        stored = set(self._stored())
+        return {
+            detail["name"]: detail["index"]
+            for detail in self._interpreter.get_tensor_details()
+            if detail["dtype"] is np.float32 and detail["index"] not in stored and detail["name"]
+        }
+
+    def value(self, index: int) -> npt.NDArray[Any]:
+        return np.asarray(self._interpreter.get_tensor(index))
+
+    def _stored(self) -> Iterable[int]:
+        from ai_edge_litert.tools import flatbuffer_utils
+
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(self.model))
+        for index, tensor in enumerate(model.subgraphs[0].tensors):
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                yield index
+
+
+def quantize_static(path: Path, recipe: TFLite, ranges: dict[str, Range]) -> bytes:
+    """INT8 weights per channel and INT8 activations in the observed ranges, for the recipe's operators only."""
+    return _quantize(path, recipe, "static", ranges)
+
+
+def quantize_dynamic(path: Path, recipe: TFLite) -> bytes:
+    """INT8 weights per channel; activations are quantized at run time, to the range each of them has."""
+    return _quantize(path, recipe, "dynamic", None)
+
+
+def quantize_weights(path: Path) -> bytes:
+    """INT8 weights and embedding table, computed with as floats: one byte per parameter, right on every runtime."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    for operator in (qtyping.TFLOperationName.FULLY_CONNECTED, qtyping.TFLOperationName.EMBEDDING_LOOKUP):
+        manager.add_weight_only_config(".*", operator, 8)
+    return _apply(path, manager, None)
+
+
+def _quantize(path: Path, recipe: TFLite, scheme: str, ranges: dict[str, Range] | None) -> bytes:
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    for name in recipe.multiply if scheme == "dynamic" else (*recipe.multiply, *recipe.carry):
+        operator = qtyping.TFLOperationName(name)
+        if scheme == "dynamic":
+            manager.add_dynamic_config(".*", operator, 8)
+        else:
+            manager.add_static_config(".*", operator, 8, 8)
+    observed = None
+    if ranges is not None:
+        observed = {
+            name: {"min": np.full((1, 1), low, np.float32), "max": np.full((1, 1), high, np.float32)}
+            for name, (low, high) in ranges.items()
+        }
+    return _apply(path, manager, observed)
+
+
+def _apply(path: Path, manager: Any, observed: dict[str, Any] | None) -> bytes:
+    from ai_edge_quantizer import quantizer
+
+    worker = quantizer.Quantizer(str(path), manager.get_quantization_recipe())
+    with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars has no switch
+        result = worker.quantize(observed, enable_progress_bar=False, enable_progress_report=False)
+    if result.quantized_model is None:
+        raise EngineError(f"the quantizer returned no model for {path.name}")
+    return bytes(result.quantized_model)

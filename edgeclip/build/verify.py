@@ -1,0 +1,173 @@
+"""Verify: measure every INT8 candidate against float, keep the better ones, refuse a build that misses its gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeclip.build import calibrate, compare, pack, quantize, report
+from edgeclip.build.compare import Batch, Measured, Quantized, Truth
+from edgeclip.build.export import Exported
+from edgeclip.build.frames import frames_of
+from edgeclip.build.measure import best
+from edgeclip.build.order import Order
+from edgeclip.build.reference_preprocess import parity
+from edgeclip.build.report import Candidate, FloatFigures, Report
+from edgeclip.errors import DataError
+from edgeclip.progress import Progress
+from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.tokenizer import load_tokenizer
+from edgeclip.types import Embeddings, Engine, Label
+
+PARITY_FRAMES = 64
+GOLDEN_FRAMES = 8
+FEWEST_HELD_OUT = 16  # fewer say nothing: the calibration frames are looked at too, and the report says so
+OVERSAMPLING = 4
+REJECTED = "rejected"  # in the work directory: the report of a build that missed its gates
+
+
+def verify(
+    order: Order,
+    exported: Exported,
+    labels: Sequence[Label],
+    graphs: Path,
+    calibrated: Path,
+    quantized: Path,
+    directory: Path,
+    progress: Progress,
+) -> None:
+    """Write report.json, report.md, golden.npz and tokenizer.json to `directory`.
+
+    graphs, calibrated, quantized: what the steps before left. Raises DataError where a gate is not reached.
+    """
+    quantization = order.plan.quantization
+    tokenizer_path = directory / pack.TOKENIZER
+    tokenizer_path.write_text(exported.tokenizer, encoding="utf-8")
+    tokenizer = load_tokenizer(tokenizer_path)
+    precisions = quantize.precisions(quantization)
+    int8 = {path.name: opened(path, precisions[path.name]) for path in sorted(quantized.glob("*.[to]*"))}
+    floats = {path.name: opened(path, "float32") for path in sorted(graphs.glob("*.[to]*"))}
+    image_floats, text_floats = of_role(floats, "image"), of_role(floats, "text")
+
+    names: list[str] = []
+    frames: Iterable[Batch]
+    if order.data is not None:
+        frames = compare.labelled(order.data, Preprocessor(exported.preprocess), names)
+        origin = f"labelled, {order.data.name}"
+    else:
+        frames, origin = unlabelled(calibrated)
+    images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
+    texts, banks = compare.measure_texts(
+        by_form(text_floats), of_role(int8, "text"), tokenizer, pack.text_facts(exported), labels
+    )
+    truth = compare.truth_of(names, labels) if order.data is not None else None
+    if truth is not None and not (truth >= 0).any():
+        raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check --labels")
+    candidates, figures = (images.candidates, images.floating) if not banks else with_texts(images, banks, truth)
+
+    reference = next(iter(by_form(image_floats).values())).engine
+    runtimes = quantization.tflite.runtimes
+    originals = frames_of(order.golden, PARITY_FRAMES, order.plan.sampling.seed)
+    result = Report(
+        name=order.plan.recipe.name,
+        space=exported.space,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=compare.machine(),
+        frames=len(images.reference),
+        origin=origin,
+        labels=len(labels),
+        gates=quantization.gates,
+        floating=figures,
+        images=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in candidates]),
+        texts=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in texts]),
+        export_cosine=exported.cosine,
+        calibration=msgspec.to_builtins(calibrate.load_summary(calibrated)),
+        parity=parity(originals, exported.preprocess, reference.run),
+    )
+    report.write_report(result, directory)
+    for candidate in (*result.images, *result.texts):
+        progress.note(line(candidate))
+    try:
+        report.require(result)
+    except DataError:
+        rejected = order.work / REJECTED
+        rejected.mkdir(exist_ok=True)
+        report.write_report(result, rejected)
+        raise
+    chosen = golden_frames(order, exported)
+    (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
+
+
+def with_texts(
+    images: Measured, banks: dict[str, Embeddings], truth: Truth | None
+) -> tuple[list[Candidate], FloatFigures]:
+    """Agreement and accuracy: float images with float texts, INT8 images with the INT8 texts of their format."""
+    float_bank = next(bank for file, bank in banks.items() if file.startswith("float."))
+    own = {file: bank for file, bank in banks.items() if not file.startswith("float.")}
+    floats = best(images.reference, float_bank)
+    candidates = []
+    for candidate in images.candidates:
+        form = compare.form_of(candidate.file)
+        bank = next((bank for file, bank in own.items() if file.endswith(form)), next(iter(own.values())))
+        candidates.append(compare.with_accuracy(candidate, images.rows[candidate.file], bank, floats, truth))
+    return candidates, compare.with_float_accuracy(images.floating, floats, truth)
+
+
+def unlabelled(calibrated: Path) -> tuple[list[Batch], str]:
+    """(frames [1, H, W, 3], where from): those held out of calibration, or all where too few could be."""
+    used, held = calibrate.load_frames(calibrated)
+    if len(held) >= FEWEST_HELD_OUT:
+        return [frame[None] for frame in held], "held out of the calibration set"
+    return [frame[None] for frame in np.concatenate([used, held])], "calibration frames, too few to hold some out"
+
+
+def golden_frames(order: Order, exported: Exported) -> list[Batch]:
+    """Frames [1, H, W, 3], neither blank nor alike, from all over the place that the recipe names for them."""
+    sampling, wanted = order.plan.sampling, OVERSAMPLING * GOLDEN_FRAMES
+    found = calibrate.select(
+        frames_of(order.golden, wanted, sampling.seed), Preprocessor(exported.preprocess), sampling, wanted
+    ).frames
+    if len(found) < GOLDEN_FRAMES:
+        raise DataError(f"{order.golden}: fewer than {GOLDEN_FRAMES} distinct frames for the self-test", "add pictures")
+    return [found[i] for i in np.linspace(0, len(found) - 1, GOLDEN_FRAMES).round().astype(int)]
+
+
+def rows_of(engine: Engine, frames: Sequence[Batch]) -> Embeddings:
+    return np.concatenate([np.array(engine.run(frame), np.float32) for frame in frames])
+
+
+def opened(path: Path, precision: str) -> Quantized:
+    """A graph file with an engine on it."""
+    engine: Engine
+    if path.suffix == ".tflite":
+        from edgeclip.build.tflite import TFLiteGraph
+
+        engine = TFLiteGraph(path)
+    else:
+        from edgeclip.build.onnxgraph import OnnxGraph
+
+        engine = OnnxGraph(path)
+    return Quantized(engine, precision, path.stat().st_size)
+
+
+def of_role(graphs: dict[str, Quantized], role: str) -> dict[str, Quantized]:
+    return {name: graph for name, graph in graphs.items() if name.startswith(f"{role}.")}
+
+
+def by_form(graphs: dict[str, Quantized]) -> dict[str, Quantized]:
+    """By format, TFLite first: it is the reference where there are both."""
+    return {compare.form_of(name): graphs[name] for name in sorted(graphs, reverse=True)}
+
+
+def line(candidate: Candidate) -> str:
+    """One line for the progress report."""
+    state = "kept" if candidate.kept else candidate.refused or "passes, another one is kept"
+    accuracy = "" if candidate.top1 is None else f", top-1 {candidate.top1:.1f} % ({-(candidate.top1_drop or 0):+.2f})"
+    return (
+        f"{candidate.file}: {candidate.precision}, centred cosine {candidate.distance.centred.mean:.4f}{accuracy}, "
+        f"{candidate.latency_ms:.2f} ms ({candidate.speedup:.1f} x float): {state}"
+    )
