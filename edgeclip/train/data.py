@@ -148,14 +148,20 @@ class Batch:
 
 
 def epoch_batches(
-    pairs: PairSet, batch: int, side: int, crop: tuple[float, float], seed: tuple[int, ...], skip: int = 0
+    pairs: PairSet,
+    among: npt.NDArray[np.int64],
+    batch: int,
+    side: int,
+    crop: tuple[float, float],
+    seed: tuple[int, ...],
+    skip: int = 0,
 ) -> Iterator[Batch]:
-    """One epoch, whole batches only, prepared two ahead on a thread. side 0: indices only.
+    """One epoch over the indices `among`, whole batches only, prepared two ahead on a thread. side 0: indices only.
 
     Order and augmentation are functions of `seed` and the batch number alone, so a resumed run that
     skips `skip` batches sees what it would have seen.
     """
-    order = np.random.default_rng(seed).permutation(len(pairs))
+    order = np.random.default_rng(seed).permutation(among)
     count = len(order) // batch
     ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
     stop = threading.Event()

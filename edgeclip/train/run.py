@@ -31,7 +31,7 @@ from edgeclip.train.zeroshot import accuracy, embed_pictures, label_bank, normal
 from edgeclip.yamlfile import load_yaml
 
 OWN_TEXT = 0.3  # how often a pair's own text is used instead of a template around its class phrase
-BANK_NEGATIVES = 512  # class phrases added to a text-only batch
+BANK_NEGATIVES = 256  # class phrases added to a text-only batch
 
 
 @dataclass
@@ -150,9 +150,12 @@ def _run_phase(state: State, phase: Phase, material: Material, state_path: Path,
     if state.optimiser:
         optimiser.load_state_dict(state.optimiser)
     bank = _class_bank(state.model, material) if phase.loss == "bank" or phase.soft else None
-    per_epoch = len(pairs) // phase.batch
+    among = np.arange(len(pairs))
+    if phase.images == "teacher" and material.space:
+        among = among[material.space.known.numpy()]
+    per_epoch = len(among) // phase.batch
     if per_epoch == 0:
-        raise DataError(f"{len(pairs)} pairs are fewer than a batch of {phase.batch}", "lower the batch")
+        raise DataError(f"{len(among)} pairs are fewer than a batch of {phase.batch}", "lower the batch")
     total, saved_s = per_epoch * phase.epochs, time.monotonic()
     for epoch in range(state.epoch, phase.epochs):
         side = _side(phase, config.towers.size, epoch / phase.epochs)
@@ -163,7 +166,7 @@ def _run_phase(state: State, phase: Phase, material: Material, state_path: Path,
         progress.advance(state.batch)
         began_s, losses_seen = time.monotonic(), []
         seed = (config.seed, state.phase, epoch)
-        batches = epoch_batches(pairs, phase.batch, side, phase.crop, seed, state.batch)
+        batches = epoch_batches(pairs, among, phase.batch, side, phase.crop, seed, state.batch)
         for batch in batches:
             step = epoch * per_epoch + state.batch
             for group in optimiser.param_groups:
@@ -210,10 +213,8 @@ def _loss(
     """The phase's weighted sum of losses over one batch."""
     space, scale = material.space, model.log_scale.exp()
     classes = torch.from_numpy(material.train.class_ids[batch.indices])
-    teacher = space.images[batch.indices] if space else None
-    if phase.images == "teacher":
-        assert teacher is not None
-        image = teacher
+    if phase.images == "teacher" and space:
+        image = space.images[batch.indices]
     else:
         with torch.autocast("cpu", torch.bfloat16, enabled=material.config.bfloat16):
             image = model.image(normalised(torch.from_numpy(batch.pixels)))
@@ -238,13 +239,12 @@ def _loss(
             loss = loss + phase.pair * losses.sigmoid(image, text, scale, model.bias, same)
         else:
             loss = loss + phase.pair * losses.contrastive(image, text, scale, same)
-    if phase.distill:
-        assert teacher is not None
+    if (phase.distill or phase.soft) and space:
+        seen = space.known[batch.indices].nonzero()[:, 0]
+        image, teacher = image[seen], space.images[batch.indices][seen]
         loss = loss + phase.distill * losses.distil_cosine(image, teacher)
-    if phase.soft:
-        assert teacher is not None
-        assert bank is not None
-        loss = loss + phase.soft * losses.distil_soft(image, teacher, bank, scale, scale.item())
+        if bank is not None:
+            loss = loss + phase.soft * losses.distil_soft(image, teacher, bank, scale, scale.item())
     if phase.anchor:
         targets = material.targets
         assert targets is not None

@@ -39,7 +39,12 @@ def read_vectors(path: str, key: str = "keys") -> tuple[list[str], npt.NDArray[n
 
 @dataclass(frozen=True)
 class TeacherSpace:
-    """raw [N, E] and images [N, D]: unit rows aligned with the pair set, before and after mean [E] and basis [E, D]."""
+    """raw [N, E] and images [N, D]: unit rows aligned with the pair set, before and after mean [E] and basis [E, D].
+
+    known [N] bool: pictures the teacher has seen; the rows of the others are zero, and they are not distilled.
+    """
+
+    known: Tensor
 
     raw: Tensor
     images: Tensor
@@ -48,19 +53,22 @@ class TeacherSpace:
 
 
 def teacher_space(path: str, keys: list[str], dim: int) -> TeacherSpace:
-    """Centre and reduce the teacher's embeddings of the training images. Raises DataError where keys are missing."""
+    """Centre and reduce the teacher's embeddings of the training images. Raises DataError where too few are there."""
     names, rows = read_vectors(path)
     where = {name: index for index, name in enumerate(names)}
-    missing = [key for key in keys if key not in where]
-    if missing:
-        raise DataError(f"{path}: no embedding of {missing[0]} and {len(missing) - 1} others", "compute it again")
-    rows = rows[[where[key] for key in keys]]
-    mean = rows.mean(0)
-    centred = rows - mean
+    at = np.array([where.get(key, -1) for key in keys])
+    known = at >= 0
+    if known.sum() < dim:
+        raise DataError(f"{path}: knows {known.sum()} of {len(keys)} pictures", f"compute it for at least {dim}")
+    rows = rows[at] * known[:, None]
+    mean = rows[known].mean(0)
+    centred = (rows - mean) * known[:, None]
     _, basis = np.linalg.eigh(centred.T @ centred)
     basis = np.ascontiguousarray(basis[:, ::-1][:, :dim])
     images = functional.normalize(torch.from_numpy(centred @ basis), dim=1)
-    return TeacherSpace(raw=torch.from_numpy(rows), images=images, mean=mean, basis=basis)
+    return TeacherSpace(
+        known=torch.from_numpy(known), raw=torch.from_numpy(rows), images=images, mean=mean, basis=basis
+    )
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,9 @@ def phrase_targets(
     optimiser = torch.optim.AdamW([weight, scale], lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ADAPTER_STEPS)
     targets = torch.from_numpy(class_ids)
+    seen = space.known.nonzero()[:, 0]
     for _ in range(ADAPTER_STEPS):
-        rows_at = torch.randint(len(targets), (min(ADAPTER_BATCH, len(targets)),), generator=generator)
+        rows_at = seen[torch.randint(len(seen), (min(ADAPTER_BATCH, len(seen)),), generator=generator)]
         images = space.images[rows_at]
         factor = scale.exp().clamp(max=100.0)
         # Dropped features keep the map from leaning on any one direction that names a single class.
