@@ -166,6 +166,20 @@ def _train(config: str, out: str | None = None, resume: bool = False) -> int:
     return OK
 
 
+def _build(recipe: str, eval_labels: str | None = None, target: str | None = None, **options: Any) -> int:
+    from edgeclip.progress import progress_for
+    from edgeclip.registry import resolve
+
+    build = resolve("edgeclip.build.stages:build", extra="build", what="`edgeclip build`")
+    targets = target.split(",") if target else None
+    with progress_for(sys.stderr) as progress:
+        result = build(recipe, targets=targets, labels=eval_labels, progress=progress, **options)
+    for engine in result.report.kept():
+        print(f"{engine.file}: {engine.precision}, {engine.bytes / 1e6:.1f} MB, {engine.latency_ms:.2f} ms")
+    print(f"{result.bundle}: {'written' if result.changed else 'was up to date'}")
+    return OK
+
+
 def _print_json(value: Any) -> None:
     import json
 
@@ -190,6 +204,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_labels(commands)
     _add_eval(commands)
     _add_train(commands)
+    _add_build(commands)
     return parser
 
 
@@ -279,6 +294,25 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="what to train on, and how")
     parser.add_argument("--out", metavar="DIR", help="checkpoints, history and curves (default: runs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on where a run in the same directory stopped")
+
+
+def _add_build(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "build",
+        _build,
+        "build a bundle: export, calibrate, quantize, verify, pack",
+        "Build a bundle from a recipe. Steps that are up to date are skipped. A bundle that does not reach its "
+        "recipe's gates is not written.",
+    )
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="what to build, and from which checkpoint")
+    parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint than the recipe's")
+    parser.add_argument("--calibration", metavar="PATH", help="folder, pattern, shards or film of what is to be seen")
+    parser.add_argument("--target", metavar="LIST", help="tflite, onnx, or both: tflite,onnx")
+    parser.add_argument("--out", metavar="DIR", help="where the bundle goes, a directory or .tar")
+    parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
+    parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
+    parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
 
 
 def _camera(text: str) -> str:

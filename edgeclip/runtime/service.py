@@ -161,9 +161,11 @@ def _track(source: Source, config: Config) -> Track:
 
 def _rate(source: Source) -> float | None:
     """Frames per second that reach the pipeline, where the source knows its own."""
-    if source.fps is None or source.max_fps is None or source.live:
+    if source.fps is None or source.max_fps is None:
         return source.fps
-    return source.fps / math.ceil(source.fps / source.max_fps)
+    if source.live:
+        return min(source.fps, source.max_fps)
+    return source.fps / math.ceil(source.fps / source.max_fps - 1e-6)  # every k-th frame
 
 
 def _no_bank() -> None:

@@ -67,7 +67,7 @@ def _header(picture: Pixels, decision: Decision, left: int, baseline: int, width
     pace = f"{decision.fps:.1f} fps  {decision.age_ns / 1e6:.0f} ms"
     taken = _text_width(pace, size)
     _write(picture, pace, left + width - taken, baseline, size, GREY)
-    name = f"{decision.source}  {utc(decision.wall_ns)[11:19]}"
+    name = f"{utc(decision.wall_ns)[11:19]}  {decision.source}"
     _write(picture, _fit(name, size, width - taken - line // 2), left, baseline, size, GREY)
 
 

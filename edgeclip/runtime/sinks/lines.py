@@ -43,5 +43,6 @@ class Lines:
 def to_text(decision: Decision) -> str:
     best, *others = [f"{decision.names[index]} {decision.scores[index]:.2f}" for index in decision.order]
     rest = f"  ({', '.join(others)})" if others else ""
-    pace = f"{decision.fps:.1f} fps, age {decision.age_ns / 1e6:.0f} ms, {decision.drops} dropped"
+    fps = f"{decision.fps:.1f} fps, " if decision.fps else ""
+    pace = f"{fps}age {decision.age_ns / 1e6:.0f} ms, {decision.drops} dropped"
     return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {best}{rest}  [{pace}]\n"
