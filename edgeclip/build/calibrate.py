@@ -42,7 +42,7 @@ class Selection:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What calibration records. digest: of the calibration frames, whatever their order."""
+    """What calibration records. place: the set's name. digest: of the calibration frames, whatever their order."""
 
     place: str
     digest: str
@@ -145,7 +145,7 @@ def calibrate(
     )
     (directory / RANGES).write_bytes(msgspec.json.format(msgspec.json.encode(ranges)))
     summary = Summary(
-        place,
+        Path(place).name,
         digest_of(used),
         len(used),
         len(held),

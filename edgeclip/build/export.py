@@ -70,22 +70,24 @@ def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, prog
         str(directory),
         *graphs,
     ]
-    with log.open("w") as chatter:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=chatter, text=True, env=environment)
-        if child.stdout is None:
-            raise EdgeclipError("the exporter has no standard output")
-        with child.stdout as lines:
-            for text in lines:
+    with (
+        log.open("w") as chatter,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=chatter, text=True, env=environment) as child,
+    ):
+        try:
+            for text in child.stdout or ():
                 line = json.loads(text)
                 if "error" in line:
-                    child.wait()
-                    raise EdgeclipError(line["error"], line["hint"], line["exit_code"])
+                    raise DataError(line["error"], line["hint"], line["exit_code"])
                 if "facts" in line:
                     facts = line
                     continue
                 check(line, directory / line["graph"])
                 cosine[line["graph"]] = line["cosine"]
                 progress.advance()
+        except BaseException:
+            child.kill()  # or it would go on writing into a directory that is given up
+            raise
         code = child.wait()
     if code != 0 or set(cosine) != set(graphs):
         raise EdgeclipError(f"export ended with status {code}: {tail(log)}", f"the whole log is {log}")

@@ -19,6 +19,13 @@ from edgeclip.errors import DataError, UsageError
 
 TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxscript", "onnxruntime")
 
+CODE: dict[str, tuple[str, ...]] = {
+    "export": ("build/exporter.py", "build/graphs.py", "train/towers.py", "train/checkpoint.py"),
+    "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
+    "quantize": ("build/onnxgraph.py", "build/tflite.py"),
+    "verify": ("build/compare.py", "build/measure.py", "build/report.py", "build/pack.py", "runtime/text.py"),
+}
+
 
 @dataclass(frozen=True)
 class Order:
@@ -84,7 +91,10 @@ def resolve(
             "check the path, or train one: edgeclip train CONFIG.yaml",
         )
     if order.data is not None and order.labels is None:
-        raise UsageError("--data without --labels", "give the labels that the pictures are to be told apart by")
+        raise UsageError(
+            f"{order.data} is to be measured on, and no labels are given",
+            "give --eval-labels FILE, or labels: in the recipe",
+        )
     return order
 
 
@@ -106,17 +116,12 @@ def place_digest(place: str) -> str:
     return digest.hexdigest()
 
 
-def code_digest() -> str:
+def code_digest(step: str) -> str:
     """Of the code that decides what a step produces: a step made by other code is made again."""
     package = Path(edgeclip.__file__).parent
-    files = [
-        *(package / "build").glob("*.py"),
-        *(package / "train").glob("*.py"),
-        package / "runtime" / "preprocess.py",
-    ]
     digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    for name in (f"build/{step}.py", *CODE[step]):
+        digest.update(f"{name} {sha256(package / name)}\n".encode())
     return digest.hexdigest()
 
 

@@ -141,13 +141,13 @@ def as_markdown(report: Report) -> str:
         f"{report.frames} frames ({report.origin}), {report.labels} labels. {report.machine}, 1 thread.",
         f"Measured {report.created}. Embedding space `{report.space}`.",
         "",
-        "| engine | precision | KB | ms | x float | centred cosine mean / p1 / min | cosine | agrees | top-1 | top-5 ||",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| engine | precision | KB | ms | x float | centred cosine mean / p1 / min | cosine | agrees | top-1 | top-5 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     floating = report.floating
     lines += [
         f"| float {form} | float32 | {floating.bytes[form] // 1000} | {latency:.2f} | 1.00 | | | "
-        f"| {_percent(floating.top1)} | {_percent(floating.top5)} | |"
+        f"| {_percent(floating.top1)} | {_percent(floating.top5)} |"
         for form, latency in floating.latency_ms.items()
     ]
     for candidate in (*report.images, *report.texts):
@@ -156,8 +156,9 @@ def as_markdown(report: Report) -> str:
             f"| {candidate.file} | {candidate.precision} | {candidate.bytes // 1000} | {candidate.latency_ms:.2f} "
             f"| {candidate.speedup:.2f} | {centred.mean:.4f} / {centred.p1:.4f} / {centred.min:.4f} "
             f"| {candidate.distance.cosine.mean:.5f} | {_percent(candidate.agreement)} | {_percent(candidate.top1)} "
-            f"| {_percent(candidate.top5)} | {candidate.refused or ('kept' if candidate.kept else 'passes')} |"
+            f"| {_percent(candidate.top5)} |"
         )
+    lines += ["", *(f"- {candidate.file}: {verdict(candidate)}" for candidate in (*report.images, *report.texts))]
     lines += [
         "",
         f"Kept: {report.rule}. Cosines are to the float engine; `agrees` is how often the best label is float's.",
@@ -169,6 +170,10 @@ def as_markdown(report: Report) -> str:
         f"- Lowest cosine of the float exports to torch: {_pairs(report.export_cosine)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def verdict(candidate: Candidate) -> str:
+    return "kept" if candidate.kept else candidate.refused or "passes, another one is kept"
 
 
 def _percent(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from edgeclip.build.report import Report, load_report
 from edgeclip.build.steps import Steps, exclusive
 from edgeclip.build.verify import verify
 from edgeclip.bundle import sha256
+from edgeclip.errors import EngineError
 from edgeclip.progress import Progress, Silent
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
 
 LOG = "export.log"
+MODULES = ("torch", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "onnx", "onnxruntime", "safetensors", "PIL")
 FRAMES_PER_WANTED = 4  # of a calibration set, looked at for each frame wanted: duplicates are left out
 
 
@@ -61,10 +64,18 @@ def build(
     enough (nothing is written then), UsageError for what contradicts itself.
     """
     progress = progress or Silent()
+    require_tools()
     order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
     require_replaceable(order.out)
     with exclusive(order.work):
         return run(order, progress)
+
+
+def require_tools() -> None:
+    """Raises EngineError for what a build needs and is not installed, before anything is done."""
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EngineError(f"a build needs {', '.join(missing)}, not installed here", "pip install 'edgeclip[build]'")
 
 
 def run(order: Order, progress: Progress) -> BuildResult:
@@ -72,11 +83,12 @@ def run(order: Order, progress: Progress) -> BuildResult:
     labels = parse_labels(order.labels) if order.labels else ()
     graphs = graphs_for(order.targets)
     steps = Steps(order.work, progress)
-    made_from: dict[str, Any] = {"code": code_digest(), "tools": tool_versions()}
+    made_from: dict[str, Any] = {"tools": tool_versions()}
 
     def step(stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
         """Every step also depends on what those before it were made from."""
         made_from.update(inputs)
+        made_from[f"{stage} code"] = code_digest(stage)
         return steps.run(stage, made_from, total, make)
 
     exported_in = step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ def _apply(path: Path, manager: Any, observed: dict[str, Any] | None) -> bytes:
     from ai_edge_quantizer import quantizer
 
     worker = quantizer.Quantizer(str(path), manager.get_quantization_recipe())
-    with contextlib.redirect_stderr(io.StringIO()):  # one of its progress bars has no switch
+    # One of its progress bars has no switch, and it warns of an interpreter that it opens itself.
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         result = worker.quantize(observed, enable_progress_bar=False, enable_progress_report=False)
     if result.quantized_model is None:
         raise EngineError(f"the quantizer returned no model for {path.name}")

@@ -66,7 +66,7 @@ def verify(
     )
     truth = compare.truth_of(names, labels) if order.data is not None else None
     if truth is not None and not (truth >= 0).any():
-        raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check --labels")
+        raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check the label file")
     candidates, figures = (images.candidates, images.floating) if not banks else with_texts(images, banks, truth)
 
     reference = next(iter(by_form(image_floats).values())).engine
@@ -165,9 +165,8 @@ def by_form(graphs: dict[str, Quantized]) -> dict[str, Quantized]:
 
 def line(candidate: Candidate) -> str:
     """One line for the progress report."""
-    state = "kept" if candidate.kept else candidate.refused or "passes, another one is kept"
     accuracy = "" if candidate.top1 is None else f", top-1 {candidate.top1:.1f} % ({-(candidate.top1_drop or 0):+.2f})"
     return (
         f"{candidate.file}: {candidate.precision}, centred cosine {candidate.distance.centred.mean:.4f}{accuracy}, "
-        f"{candidate.latency_ms:.2f} ms ({candidate.speedup:.1f} x float): {state}"
+        f"{candidate.latency_ms:.2f} ms ({candidate.speedup:.1f} x float): {report.verdict(candidate)}"
     )

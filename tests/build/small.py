@@ -1,0 +1,68 @@
+"""A small checkpoint's facts with a real tokenizer, pictures with real texture, and recipes, all made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgeclip.bundle import Preprocess, Scoring
+from edgeclip.train.checkpoint import CheckpointFacts
+from edgeclip.train.towers import ConvTower, TextTower, Towers, ViTTower
+
+WORDS = ["a", "photo", "of", "dog", "cat", "red", "cup", "car", "tree", "house", "##s"]
+
+
+def tokenizer_json() -> str:
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    return json.dumps(
+        {
+            "version": "1.0",
+            "model": {"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]"},
+            "normalizer": {"type": "BertNormalizer"},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        }
+    )
+
+
+def facts(image: ConvTower | ViTTower, size: int) -> CheckpointFacts:
+    text = TextTower(vocabulary=128, context_length=12, width=32, depth=1, heads=2)
+    return CheckpointFacts(
+        name="small",
+        towers=Towers(image, text, size=size, dim=16),
+        preprocess=Preprocess((size, size), "shortest", "bicubic", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)),
+        scoring=Scoring("softmax", 100.0),
+        templates=("a photo of a {}", "{}"),
+        tokenizer=tokenizer_json(),
+    )
+
+
+def textured(count: int, seed: int = 0, height: int = 60, width: int = 80) -> list[np.ndarray]:
+    """Distinct BGR pictures: smooth colour fields, edges and grain."""
+    random = np.random.default_rng(seed)
+    pictures = []
+    for _ in range(count):
+        coarse = random.integers(0, 256, (4, 5, 3), np.uint8)
+        picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        left, top = random.integers(0, width - 20), random.integers(0, height - 20)
+        picture[top : top + 20, left : left + 20] = random.integers(0, 256, 3)
+        picture += random.integers(-10, 11, picture.shape, np.int16)
+        pictures.append(np.clip(picture, 0, 255).astype(np.uint8))
+    return pictures
+
+
+def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(folder / f"{i:03}.png"), picture)
+    return folder
+
+
+def write_recipe(folder: Path, **values: object) -> Path:
+    recipe = folder / "small.yaml"
+    lines = {"name": "small", "checkpoint": "small.safetensors", **values}
+    recipe.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
+    return recipe

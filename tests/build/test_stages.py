@@ -1,0 +1,268 @@
+"""One real build, from a checkpoint to a bundle that opens; then what a second one, a failing one and a ViT do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from small import facts, textured, write_pictures, write_recipe
+
+from edgeclip.build.onnxgraph import OnnxGraph
+from edgeclip.build.stages import BuildResult, build
+from edgeclip.build.tflite import TFLiteGraph
+from edgeclip.bundle import open_bundle
+from edgeclip.errors import ConfigError, DataError, UsageError
+from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
+from edgeclip.train.towers import ViTTower
+
+
+class Notes:
+    """A progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stages.append(name)
+
+    def advance(self, n: int = 1) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def done(self) -> None: ...
+
+
+Builder = Callable[..., BuildResult]
+
+
+@pytest.fixture(scope="module")
+def built(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildResult, Path]:
+    work = tmp_path_factory.mktemp("work")
+    result = build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=work / "bundle")
+    return result, work
+
+
+def test_bundle_opens_with_engines_of_both_formats(built: tuple[BuildResult, Path]) -> None:
+    result, _ = built
+    bundle = open_bundle(result.bundle)
+    manifest = bundle.manifest
+    assert [entry.file for entry in bundle.engines("image")] == ["image.tflite", "image.onnx"]
+    assert [entry.file for entry in bundle.engines("text")] == ["text.tflite", "text.onnx"]
+    assert manifest.dim == 16
+    assert manifest.preprocess.size == (32, 32)
+    assert manifest.text.context_length == 12
+    assert manifest.calibration.frames >= 64
+    assert manifest.recipe["quantization"]["observer"] == "min-max"
+    assert (result.bundle / "report.md").read_text().startswith("# small")
+
+
+def test_engines_take_uint8_and_agree_with_the_golden_frames(built: tuple[BuildResult, Path]) -> None:
+    bundle = open_bundle(built[0].bundle)
+    with np.load(bundle.file("golden.npz"), allow_pickle=False) as golden:
+        frames, embeddings = golden["frames"], golden["embeddings"]
+    assert frames.shape == (8, 32, 32, 3)
+    assert frames.dtype == np.uint8
+    assert embeddings.shape == (8, 16)
+    for engine in (TFLiteGraph(bundle.file("image.tflite")), OnnxGraph(bundle.file("image.onnx"))):
+        assert engine.input_shape == (1, 32, 32, 3)
+        assert engine.input_dtype == np.uint8
+        rows = np.concatenate([engine.run(frame[None]).copy() for frame in frames])
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-4)
+        assert (rows * embeddings).sum(1).min() > 0.99
+
+
+def test_golden_embeddings_are_torchs(place: Path, built: tuple[BuildResult, Path]) -> None:
+    model, known = load_checkpoint(place / "small.safetensors")
+    with np.load(built[0].bundle / "golden.npz") as golden:
+        pixels = torch.from_numpy(golden["frames"]).float().permute(0, 3, 1, 2) / 255.0
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (known.preprocess.mean, known.preprocess.std))
+        want = model.encode_image((pixels - mean) / std).numpy()
+        assert np.abs(want - golden["embeddings"]).max() < 1e-4
+
+
+def test_int8_engines_are_about_a_byte_a_parameter(built: tuple[BuildResult, Path]) -> None:
+    float_bytes = built[0].report.floating.bytes["tflite"]
+    kept = {candidate.file.split(".")[0]: candidate.bytes for candidate in built[0].report.kept()}
+    assert kept["image"] < 0.75 * float_bytes  # a small net: the graph itself weighs as much as its weights
+
+
+def test_both_schemes_were_measured_and_one_is_kept(built: tuple[BuildResult, Path]) -> None:
+    images = {candidate.file: candidate for candidate in built[0].report.images}
+    assert set(images) == {"image.static.tflite", "image.dynamic.tflite", "image.onnx"}
+    assert images["image.static.tflite"].kept != images["image.dynamic.tflite"].kept
+    assert all(candidate.distance.centred.mean >= 0.99 for candidate in images.values())
+
+
+def test_second_build_skips_every_step_and_leaves_the_bundle(place: Path, built: tuple[BuildResult, Path]) -> None:
+    result, work = built
+    before = (result.bundle / "SHA256SUMS").stat().st_mtime_ns
+    notes = Notes()
+    again = build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=work / "bundle", progress=notes)
+    assert again.skipped == ("export", "calibrate", "quantize", "verify")
+    assert not again.changed
+    assert notes.stages == ["export", "calibrate", "quantize", "verify", "pack"]
+    assert "quantize: up to date, skipped" in notes.notes
+    assert (result.bundle / "SHA256SUMS").stat().st_mtime_ns == before
+
+
+def test_a_damaged_step_is_made_again_and_the_space_stays(place: Path, built: tuple[BuildResult, Path]) -> None:
+    result, work = built
+    (work / "quantize" / "image.onnx").write_bytes(b"damaged")
+    again = build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=work / "other.tar")
+    assert again.skipped == ("export", "calibrate", "verify")
+    assert open_bundle(again.bundle).manifest.space == open_bundle(result.bundle).manifest.space
+    with tarfile.open(again.bundle) as tar:
+        assert "manifest.json" in tar.getnames()
+
+
+def test_failing_gate_writes_nothing_and_tells_the_figures(place: Path, built: tuple[BuildResult, Path]) -> None:
+    _, work = built
+    (place / "strict.yaml").write_text("gates: {centred_cosine: 1.0}\n")
+    strict = place / "strict-engine.yaml"
+    strict.write_text((place / "small.yaml").read_text() + "quantization: strict.yaml\n")
+    out = work / "refused"
+    with pytest.raises(DataError, match=r"image\.onnx .*mean-centred cosine 0\.\d+ is below 1\.0") as caught:
+        build(strict, work=work, targets=["tflite", "onnx"], out=out)
+    assert caught.value.exit_code == 65
+    assert not out.exists()
+    assert json.loads((work / "rejected" / "report.json").read_text())["gates"]["centred_cosine"] == 1.0
+    assert not list(work.glob(".refused*"))
+
+
+def test_refused_calibration_set_leaves_nothing(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path, pictures: list[np.ndarray]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(built[1] / "export", work / "export")
+    blank = np.zeros((60, 80, 3), np.uint8)
+    for name, frames in (("few", pictures[:20]), ("same", [pictures[0]] * 80), ("blank", [blank] * 80)):
+        folder = write_pictures(tmp_path / name, frames)
+        with pytest.raises(DataError, match="distinct frames of") as caught:
+            build(
+                place / "small.yaml",
+                calibration=str(folder),
+                work=work,
+                out=tmp_path / "out",
+                targets=["tflite", "onnx"],
+            )
+        assert caught.value.exit_code == 65
+        assert not (tmp_path / "out").exists()
+        assert not (work / "calibrate").exists()
+
+
+def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path], tmp_path: Path) -> None:
+    _, work = built
+    for number, name in enumerate(("dog", "cup", "car")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i, picture in enumerate(textured(4, seed=100 + number)):
+            cv2.imwrite(str(tmp_path / "data" / name / f"{i}.png"), picture)
+    (tmp_path / "labels.txt").write_text("Dog\ncup\ncar\n")
+    # Rankings of untrained towers are near ties: the gate on top-1 is another test's.
+    (place / "open.yaml").write_text("gates: {top1_drop: 100.0}\n")
+    (place / "open-engine.yaml").write_text((place / "small.yaml").read_text() + "quantization: open.yaml\n")
+    result = build(
+        place / "open-engine.yaml",
+        work=work,
+        targets=["tflite", "onnx"],
+        out=tmp_path / "bundle",
+        data=tmp_path / "data",
+        labels=tmp_path / "labels.txt",
+    )
+    report = result.report
+    assert report.frames == 12
+    assert report.labels == 3
+    assert report.floating.top1 is not None
+    for candidate in report.images:
+        assert candidate.top1 is not None
+        assert candidate.agreement is not None
+        assert candidate.top1_drop == pytest.approx(report.floating.top1 - candidate.top1)
+    with pytest.raises(UsageError, match="no labels are given"):
+        build(place / "small.yaml", work=work, out=tmp_path / "bundle", data=tmp_path / "data")
+
+
+def test_model_card_is_carried_over_and_other_directories_are_spared(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path
+) -> None:
+    _, work = built
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "README.md").write_text("# the card\n")
+    build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=out)
+    assert open_bundle(out).file("README.md").read_text() == "# the card\n"
+    precious = tmp_path / "photos"
+    precious.mkdir()
+    (precious / "one.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"holds one\.jpg"):
+        build(place / "small.yaml", work=work, out=precious)
+    assert (precious / "one.jpg").exists()
+
+
+def test_space_is_of_the_encoders_and_not_of_the_file(place: Path, tmp_path: Path) -> None:
+    from edgeclip.build.graphs import space_id
+
+    model, known = load_checkpoint(place / "small.safetensors")
+    save_checkpoint(tmp_path / "half.safetensors", model, known, half=True)
+    again, _ = load_checkpoint(tmp_path / "half.safetensors")
+    save_checkpoint(tmp_path / "renamed.safetensors", again, msgspec.structs.replace(known, name="other"), half=False)
+    renamed, _ = load_checkpoint(tmp_path / "renamed.safetensors")
+    assert space_id(again) == space_id(renamed) != space_id(model)
+    with torch.no_grad():
+        renamed.log_scale.add_(1.0)
+    assert space_id(renamed) == space_id(again)
+    with torch.no_grad():
+        next(renamed.text.parameters()).view(-1)[0].add_(1.0)
+    assert space_id(renamed) != space_id(again)
+
+
+def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
+    tower = ViTTower(patch=8, width=32, depth=2, heads=2, mlp_ratio=2)
+    random_checkpoint(tmp_path / "small.safetensors", facts(tower, 32))
+    shutil.copytree(place / "frames", tmp_path / "frames")
+    recipe = write_recipe(tmp_path, calibration="frames")
+    result = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle")
+    assert open_bundle(result.bundle).manifest.dim == 16
+    assert {candidate.file for candidate in result.report.kept()} >= {"image.onnx", "text.tflite"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("targets: [coreml]", r"recipe\.yaml:3: `targets\.0`"),
+        ("calibratoin: frames", r"recipe\.yaml:3: unknown key `calibratoin`"),
+        ("name: ../up", r"recipe\.yaml:3"),
+    ],
+)
+def test_recipe_errors_name_file_line_and_key(tmp_path: Path, line: str, message: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"# an engine\ncheckpoint: x.safetensors\n{line}\n" + ("" if "name" in line else "name: small\n"))
+    with pytest.raises(ConfigError, match=message) as caught:
+        build(recipe)
+    assert caught.value.exit_code == 78
+
+
+def test_calibration_set_is_required(place: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    shutil.copy(place / "small.safetensors", tmp_path)
+    with pytest.raises(DataError, match="names no calibration set"):
+        build(recipe, work=tmp_path / "work")
+    with pytest.raises(DataError, match="does not exist"):
+        build(write_recipe(tmp_path, calibration="frames", checkpoint="gone.safetensors"), work=tmp_path / "work")
+    with pytest.raises(UsageError, match="coreml"):
+        build(recipe, calibration="demo", targets=["coreml"])
+
+
+def test_file_that_is_no_checkpoint(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(DataError, match="is not an edgeclip checkpoint"):
+        build(write_recipe(tmp_path, calibration=str(place / "frames")), work=tmp_path / "work", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
