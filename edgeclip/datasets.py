@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import csv
 import glob
-import lzma
+import gzip
+import io
 import os
 import tarfile
 import zlib
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import cv2
 import msgspec
@@ -193,25 +195,57 @@ def _check_paired(shard: Path, key: str, picture: tuple[str, bytes] | None, fact
 def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
     """Pictures and .json files of an archive: (name, bytes). Links and special files are refused."""
     try:
-        with tarfile.open(shard, "r|*") as tar:
-            for member in tar:
-                base = PurePosixPath(member.name).name
-                is_json = base.lower().endswith(".json")
-                if member.isdir() or base.startswith(".") or not (is_json or _is_picture(base)):
-                    continue
-                if not member.isfile():
-                    raise DataError(f"{shard}: {member.name} is a link or a device", "pack real files")
-                limit = MAX_JSON_BYTES if is_json else MAX_PICTURE_BYTES
-                if member.size > limit:
-                    raise DataError(f"{shard}: {member.name} is larger than {limit >> 20} MiB", "make it smaller")
-                stream = tar.extractfile(member)
-                if stream is None:
-                    raise DataError(f"{shard}: {member.name} cannot be read", "copy the shard again")
-                yield member.name, stream.read()
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        with _open_archive(shard) as archive:
+            stream = _Remembering(archive)
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    data = _member_bytes(tar, member, shard)
+                    if data is not None:
+                        yield member.name, data
+            # tarfile takes an archive that was cut between or inside members for a shorter one.
+            while stream.read(1 << 16):
+                pass
+            if any(stream.tail):
+                raise DataError(f"{shard} ends before its end mark", "the shard is cut short: copy it again")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{shard}: {error}", "the shard is damaged: copy it again") from error
     except OSError as error:
         raise DataError(f"{shard}: {error.strerror or error}", "check the path, or copy the shard again") from error
+
+
+def _member_bytes(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> bytes | None:
+    """A picture's or a .json's content; None for other files."""
+    base = PurePosixPath(member.name).name
+    is_json = base.lower().endswith(".json")
+    if member.isdir() or base.startswith(".") or not (is_json or _is_picture(base)):
+        return None
+    limit = MAX_JSON_BYTES if is_json else MAX_PICTURE_BYTES
+    if member.size > limit:
+        raise DataError(f"{shard}: {member.name} is larger than {limit >> 20} MiB", "make it smaller")
+    stream = tar.extractfile(member) if member.isfile() else None
+    if stream is None:
+        raise DataError(f"{shard}: {member.name} is a link or a device", "pack real files")
+    return stream.read()
+
+
+def _open_archive(shard: Path) -> IO[bytes]:
+    """Unzipped by hand: tarfile does not notice the end of the file inside a zipped member."""
+    with shard.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(shard, "rb")) if zipped else shard.open("rb")
+
+
+class _Remembering(io.BufferedIOBase):
+    """A stream that keeps the last two blocks it gave; the end mark of an archive is two blocks of zeros."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.tail = b""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = self._stream.read(-1 if size is None else size)
+        self.tail = (self.tail + data)[-2 * tarfile.BLOCKSIZE :]
+        return data
 
 
 def _facts(data: bytes, where: str) -> _Facts:
