@@ -91,10 +91,8 @@ def resolve(
             "check the path, or train one: edgeclip train CONFIG.yaml",
         )
     if order.data is not None and order.labels is None:
-        raise UsageError(
-            f"{order.data} is to be measured on, and no labels are given",
-            "give --eval-labels FILE, or labels: in the recipe",
-        )
+        hint = "give --eval-labels FILE, or labels: in the recipe"
+        raise UsageError(f"{order.data} is to be measured on, and no labels are given", hint)
     return order
 
 

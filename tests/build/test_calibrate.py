@@ -34,9 +34,7 @@ def test_blank_identical_and_nearly_identical_frames_are_refused(pictures: list[
              for p in pictures[:20]]  # fmt: skip
     selection = select([*pictures[:50], *pictures[:30], *noisy, *blank], whole, Sampling(), 1000)
     assert (len(selection.frames), selection.identical, selection.near, selection.blank) == (50, 30, 20, 25)
-    with pytest.raises(
-        DataError, match=r"50 distinct frames of 125, and at least 64 .*30 identical, 20 nearly so, 25 bl"
-    ):
+    with pytest.raises(DataError, match=r"50 distinct frames of 125, and .* 64 .*30 identical, 20 nearly so, 25 bl"):
         require_enough(selection, "frames")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
 from small import facts, textured, write_pictures, write_recipe
@@ -232,6 +234,20 @@ def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
     result = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle")
     assert open_bundle(result.bundle).manifest.dim == 16
     assert {candidate.file for candidate in result.report.kept()} >= {"image.onnx", "text.tflite"}
+    nodes = onnx.load(str(result.bundle / "image.onnx")).graph.node
+    made_by = {node.output[0]: node.op_type for node in nodes}
+    kinds = Counter(node.op_type for node in nodes)
+    assert kinds["LayerNormalization"] == 5  # two a block, one before the head
+    assert "Pow" not in kinds
+    # Patch convolution, qkv, out, fc1, fc2 of two blocks, head; attention's four MatMuls have no weight.
+    weighted = [node for node in nodes if node.op_type in ("Conv", "Gemm", "MatMul") and "weight" in node.input[1]]
+    assert len(weighted) == 10
+    assert kinds["MatMul"] + kinds["Conv"] + kinds["Gemm"] == 14
+    for node in weighted:
+        assert [made_by[tensor] for tensor in node.input[:2]] == ["DequantizeLinear"] * 2
+    for node in nodes:
+        if node.op_type in ("Add", "LayerNormalization", "Softmax", "Mul"):
+            assert "DequantizeLinear" not in {made_by.get(tensor) for tensor in node.input}
 
 
 @pytest.mark.parametrize(
