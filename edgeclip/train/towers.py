@@ -66,7 +66,7 @@ class BasicBlock(nn.Module):
         self.project: nn.Module = nn.Identity()
         if stride != 1 or width_in != width_out:
             self.project = nn.Sequential(
-                nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
+                nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity(),
                 nn.Conv2d(width_in, width_out, 1, bias=False),
                 nn.BatchNorm2d(width_out),
             )
