@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.build.frames import spread
 from edgeclip.build.recipe import MINIMUM_FRAMES, Onnx, Sampling
 from edgeclip.errors import DataError
 from edgeclip.progress import Progress
@@ -19,7 +20,6 @@ from edgeclip.types import Pixels
 
 Batch = npt.NDArray[np.uint8]
 THUMBNAIL = 16
-OVERSAMPLING = 3  # frames looked at per frame wanted, so that duplicates do not shrink the set
 SUMMARY = "calibration.json"
 CALIBRATION_FRAMES = "calibration.npz"
 RANGES = "ranges.json"
@@ -61,10 +61,8 @@ class Ranges(msgspec.Struct, frozen=True):
     tflite: dict[str, Range]
 
 
-def select(
-    frames: Iterable[Pixels], preprocess: Callable[[Pixels], Batch], sampling: Sampling, wanted: int
-) -> Selection:
-    """Preprocess frames and keep those that are neither blank nor seen before, until `wanted` are kept.
+def select(frames: Iterable[Pixels], preprocess: Callable[[Pixels], Batch], sampling: Sampling) -> Selection:
+    """Preprocess frames and keep those that are neither blank nor seen before.
 
     Frames are compared as the network sees them: exactly, by digest, and nearly, by a small grey thumbnail.
     """
@@ -88,8 +86,6 @@ def select(
             continue
         thumbnails = np.concatenate([thumbnails, small])
         selection.frames.append(batch)
-        if len(selection.frames) == wanted:
-            break
     return selection
 
 
@@ -131,11 +127,10 @@ def calibrate(
     progress: Progress,
 ) -> Summary:
     """Write calibration.npz (calibration [N, H, W, 3], held_out [M, H, W, 3]), ranges.json and calibration.json."""
-    wanted = -(-sampling.frames * sampling.hold_out // (sampling.hold_out - 1))
-    selection = select(counted(frames, progress), preprocess, sampling, wanted)
+    selection = select(counted(frames, progress), preprocess, sampling)
     require_enough(selection, place)
-    used, held = hold_out(selection.frames, sampling.hold_out)
-    used = used[: sampling.frames]
+    wanted = sampling.frames * sampling.hold_out // (sampling.hold_out - 1)
+    used, held = hold_out(spread(selection.frames, wanted, sampling.seed), sampling.hold_out)
     stack = np.concatenate(used)
     others = np.concatenate(held) if held else np.empty((0, *stack.shape[1:]), np.uint8)
     np.savez(directory / CALIBRATION_FRAMES, calibration=stack, held_out=others)

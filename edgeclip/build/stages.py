@@ -27,7 +27,7 @@ from edgeclip.runtime.preprocess import Preprocessor
 
 LOG = "export.log"
 MODULES = ("torch", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "onnx", "onnxruntime", "safetensors", "PIL")
-FRAMES_PER_WANTED = 4  # of a calibration set, looked at for each frame wanted: duplicates are left out
+FRAMES_PER_WANTED = 3  # looked at in a calibration set: one is used, one or none held out, duplicates are left out
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,11 +55,14 @@ class Steps:
             self.seconds[name] = stamp.seconds
             self.progress.done()
             return directory
-        part = self.work / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=self.work))
+        part.chmod(0o755)
         began = time.monotonic()
-        make(part)
+        try:
+            make(part)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
         took_s = time.monotonic() - began
         outputs = {path.name: sha256(path) for path in sorted(part.iterdir())}
         (part / STAMP).write_bytes(msgspec.json.encode(Stamp(key, outputs, took_s)))
@@ -94,6 +98,8 @@ def exclusive(work: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(f"another build is running in {work}", "wait for it, or give another --work") from error
+        for left in work.glob(".*.part"):  # by a build that was killed
+            shutil.rmtree(left, ignore_errors=True)
         yield
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,13 @@ class TFLiteGraph:
         self.model = path.read_bytes()
         # XNNPACK fuses operators, whose tensors then hold nothing to observe.
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
-        self._interpreter = Interpreter(
-            model_content=self.model,
-            num_threads=1,
-            experimental_preserve_all_tensors=keep,
-            experimental_op_resolver_type=resolver,
-        )
+        with quiet_stderr():
+            self._interpreter = Interpreter(
+                model_content=self.model,
+                num_threads=1,
+                experimental_preserve_all_tensors=keep,
+                experimental_op_resolver_type=resolver,
+            )
         self._interpreter.allocate_tensors()
         taken = self._interpreter.get_input_details()[0]
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in taken["shape"])
@@ -69,6 +72,21 @@ class TFLiteGraph:
             data = model.buffers[tensor.buffer].data
             if data is not None and len(data):
                 yield index
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """LiteRT announces its delegate on the process's standard error, and has no switch for that. Errors are raised."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def quantize_static(path: Path, recipe: TFLite, ranges: dict[str, Range]) -> bytes:

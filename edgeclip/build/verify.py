@@ -127,10 +127,9 @@ def unlabelled(calibrated: Path) -> tuple[list[Batch], str]:
 
 def golden_frames(order: Order, exported: Exported) -> list[Batch]:
     """Frames [1, H, W, 3], neither blank nor alike, from all over the place that the recipe names for them."""
-    sampling, wanted = order.plan.sampling, OVERSAMPLING * GOLDEN_FRAMES
-    found = calibrate.select(
-        frames_of(order.golden, wanted, sampling.seed), Preprocessor(exported.preprocess), sampling, wanted
-    ).frames
+    sampling = order.plan.sampling
+    originals = frames_of(order.golden, OVERSAMPLING * GOLDEN_FRAMES, sampling.seed)
+    found = calibrate.select(originals, Preprocessor(exported.preprocess), sampling).frames
     if len(found) < GOLDEN_FRAMES:
         raise DataError(f"{order.golden}: fewer than {GOLDEN_FRAMES} distinct frames for the self-test", "add pictures")
     return [found[i] for i in np.linspace(0, len(found) - 1, GOLDEN_FRAMES).round().astype(int)]

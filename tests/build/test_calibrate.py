@@ -12,7 +12,7 @@ import pytest
 from small import textured, write_pictures
 
 from edgeclip.build.calibrate import digest_of, hold_out, require_enough, select
-from edgeclip.build.frames import frames_of
+from edgeclip.build.frames import frames_of, spread
 from edgeclip.build.recipe import Sampling
 from edgeclip.errors import DataError
 
@@ -22,7 +22,7 @@ def whole(pixels: np.ndarray) -> np.ndarray:
 
 
 def test_distinct_frames_are_kept(pictures: list[np.ndarray]) -> None:
-    selection = select(pictures, whole, Sampling(), 1000)
+    selection = select(pictures, whole, Sampling())
     assert len(selection.frames) == 90
     assert selection.seen == 90
     require_enough(selection, "frames")
@@ -32,14 +32,18 @@ def test_blank_identical_and_nearly_identical_frames_are_refused(pictures: list[
     blank = [np.full((60, 80, 3), level, np.uint8) for level in range(0, 250, 10)]
     noisy = [np.clip(p.astype(np.int16) + np.random.default_rng(1).integers(-2, 3, p.shape), 0, 255).astype(np.uint8)
              for p in pictures[:20]]  # fmt: skip
-    selection = select([*pictures[:50], *pictures[:30], *noisy, *blank], whole, Sampling(), 1000)
+    selection = select([*pictures[:50], *pictures[:30], *noisy, *blank], whole, Sampling())
     assert (len(selection.frames), selection.identical, selection.near, selection.blank) == (50, 30, 20, 25)
     with pytest.raises(DataError, match=r"50 distinct frames of 125, and .* 64 .*30 identical, 20 nearly so, 25 bl"):
         require_enough(selection, "frames")
 
 
-def test_selection_stops_at_what_is_wanted(pictures: list[np.ndarray]) -> None:
-    assert len(select(pictures, whole, Sampling(), 70).frames) == 70
+def test_a_large_set_is_drawn_from_all_over() -> None:
+    drawn = spread(list(range(1000)), 100, 0)
+    assert len(drawn) == 100
+    assert drawn == sorted(drawn) == spread(list(range(1000)), 100, 0)
+    assert drawn[0] < 50 < 950 < drawn[-1]
+    assert spread([1, 2], 100, 0) == [1, 2]
 
 
 def test_hold_out_leaves_at_least_64(pictures: list[np.ndarray]) -> None:
