@@ -39,10 +39,10 @@ class Camera:
                 f"camera {self.path}: permission denied",
                 'join the group that owns it: `sudo usermod -aG video "$USER"`, then log in again',
             )
+        if not re.fullmatch(r"/dev/video\d+", path):  # the only names OpenCV takes
+            raise SourceError(f"{self.path} is not a video device", "see which there are with `ls /dev/video*`")
         timeout = [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(self._read_timeout_s * 1000)]
-        # Devices are opened by name, which OpenCV takes for plain /dev/videoN only.
-        is_video = re.fullmatch(r"/dev/video\d+", path)
-        self._capture = (opened(path, cv2.CAP_V4L2, timeout) or opened(path, cv2.CAP_V4L2)) if is_video else None
+        self._capture = opened(path, cv2.CAP_V4L2, timeout)
         if self._capture is None:
             raise SourceError(
                 f"camera {self.path} cannot be opened: it is in use, or delivers no pictures",

@@ -1,0 +1,80 @@
+"""Against real servers on the loopback."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from mjpeg_server import MjpegServer
+from rtsp_server import RtspServer
+
+from edgeclip.errors import SourceError
+from edgeclip.runtime.sources.network import NetworkStream
+
+
+def read_for(source: NetworkStream, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        source.read()
+
+
+def open_and_read(source: NetworkStream) -> None:
+    source.open()
+    source.read()
+
+
+def test_rtsp_is_read_over_tcp(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url)
+    source.open()
+    one, other = source.read(), source.read()
+    assert source.fps == 25
+    assert one.shape == (240, 320, 3)
+    assert not np.array_equal(one, other)
+    source.close()
+    with pytest.raises(SourceError):
+        source.read()
+
+
+def test_mjpeg_over_http(mjpeg: MjpegServer) -> None:
+    source = NetworkStream(mjpeg.url)
+    source.open()
+    one, other = source.read(), source.read()
+    assert one.shape == (240, 320, 3)
+    assert not np.array_equal(one, other)
+    source.close()
+
+
+def test_a_silent_stream_fails_after_about_twice_the_read_timeout(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url, read_timeout_s=0.5)
+    source.open()
+    source.read()
+    rtsp.stalled = True
+    start = time.monotonic()
+    with pytest.raises(SourceError, match="stopped delivering"):
+        read_for(source, 10)
+    assert time.monotonic() - start < 2.5
+    source.close()
+
+
+def test_opening_a_silent_server_ends_at_the_open_timeout(rtsp: RtspServer) -> None:
+    rtsp.stalled = True
+    source = NetworkStream(rtsp.url, open_timeout_s=0.5, read_timeout_s=0.5)
+    start = time.monotonic()
+    with pytest.raises(SourceError):
+        open_and_read(source)
+    assert time.monotonic() - start < 4
+    source.close()
+
+
+def test_the_password_is_used_and_never_shown() -> None:
+    with RtspServer(password="sec/ret@") as server:
+        wrong = NetworkStream(server.url.replace("//", "//cam:guess@"))
+        with pytest.raises(SourceError, match=r"rtsp://\*\*\*@127.0.0.1:\d+/camera does not answer") as caught:
+            wrong.open()
+        assert "guess" not in caught.value.message + caught.value.hint
+        right = NetworkStream(server.url.replace("//", "//cam:sec%2Fret%40@"))
+        right.open()
+        assert right.read().any()
+        right.close()
+        assert "sec" not in right.name
