@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgeclip.bundle import Scoring
-from edgeclip.runtime.ahead import Ahead
+from edgeclip.runtime.ahead import Ahead, Batch
 from edgeclip.runtime.decision import Smoother, rank
 from edgeclip.runtime.pace import Ages, Rate, Summary
 from edgeclip.runtime.similarity import score, similarity
@@ -34,7 +34,7 @@ class Track:
 class Pipeline:
     """Turns prepared frames into decisions.
 
-    check(embeddings) raises EngineError for an output no decision may rest on; self_test() runs the golden frames.
+    check(batch, embedding) raises EngineError for an output no decision may rest on; self_test() runs golden frames.
     fresh_bank() is a new text bank or None, asked between frames. tracks: one per source, in Ahead's order.
     """
 
@@ -47,7 +47,7 @@ class Pipeline:
         tracks: Sequence[Track],
         sinks: Sequence[Sink],
         top: int,
-        check: Callable[[Embeddings], object],
+        check: Callable[[Batch, Embeddings], object],
         self_test: Callable[[], object],
         fresh_bank: Callable[[], TextBank | None],
     ) -> None:
@@ -73,7 +73,7 @@ class Pipeline:
         for prepared in ahead.frames(stop):
             frame, track = prepared.frame, tracks[prepared.lane]
             embedding = infer(prepared.batch)
-            check(embedding)
+            check(prepared.batch, embedding)
             similarity(embedding, self._texts, out=self._row)
             scores = track.smoother.update(score(self._row, self._scoring, out=self._row)[0], track.clock_ns(frame))
             last_ns = now()

@@ -84,11 +84,19 @@ def batch_of(pixels: Pixels) -> Batch:
     return pixels[None].copy()
 
 
+def accept(batch: Batch, embedding: Embeddings) -> None:
+    pass
+
+
+def no_check(batch: Batch, embeddings: Embeddings) -> None:
+    return
+
+
 def ran(
     *feeds: Pictures,
     sinks: tuple[Sink, ...] = (),
     tracks: list[Track] | None = None,
-    check: Callable[[Embeddings], object] = len,
+    check: Callable[[Batch, Embeddings], object] = accept,
     fresh_bank: Callable[[], TextBank | None] = lambda: None,
     self_test: Callable[[], object] = int,
     stop: Callable[[], bool] = lambda: False,
@@ -184,7 +192,8 @@ def test_sources_are_smoothed_and_counted_apart() -> None:
 def test_an_output_that_no_decision_may_rest_on_stops_the_run() -> None:
     kept = Kept()
 
-    def check(embeddings: Embeddings) -> None:
+    def check(batch: Batch, embedding: Embeddings) -> None:
+        assert batch.shape[0] == len(embedding) == 1
         if len(kept.decisions) == 2:
             raise EngineError("the engine returns one constant")
 
@@ -214,7 +223,7 @@ def test_the_engine_is_kept_busy() -> None:
         tracks=[Track(0.0, None)],
         sinks=(),
         top=0,
-        check=len,
+        check=accept,
         self_test=int,
         fresh_bank=lambda: None,
     )

@@ -45,8 +45,8 @@ class OnnxRuntimeEngine:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type not in DTYPES:
             raise DataError(
-                f"{path} has inputs {[i.type for i in inputs]} and {len(outputs)} outputs, not one uint8 or int32 input and "
-                "one output",
+                f"{path} has inputs {[i.type for i in inputs]} and {len(outputs)} outputs, "
+                "not one uint8 or int32 input and one output",
                 "build the bundle again",
             )
         shape = inputs[0].shape

@@ -15,12 +15,13 @@ from edgeclip.types import Embeddings
 
 IDENTIFIER = slice(4, 8)  # of a FlatBuffers file
 TFLITE = b"TFL3"
+DAMAGE = ("Flatbuffer", "out of range offset")  # in the interpreters' messages
 
 
 class TFLiteEngine:
     """One input, one output, static shapes. Implements types.Engine.
 
-    Raises DataError for a file that is not TFLite, EngineError for one that this interpreter cannot run.
+    Raises DataError for a file that is not TFLite or is damaged, EngineError for one that this interpreter cannot run.
     """
 
     def __init__(self, path: Path, threads: int, interpreter: Any, name: str) -> None:
@@ -33,9 +34,12 @@ class TFLiteEngine:
                 self._interpreter = interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            if any(sign in reason for sign in DAMAGE):
+                raise DataError(f"{path} is damaged: {reason}", "copy or build the bundle again") from error
             raise EngineError(
-                f"it cannot be loaded: {' '.join(str(error).split())}",
-                f"{name} lacks what this engine needs, or the file is damaged: update the runtime or build again",
+                f"it cannot be loaded: {reason}",
+                f"{name} lacks what this engine needs: update it, or build the engine for it",
             ) from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
