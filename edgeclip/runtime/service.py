@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any
+from typing import Any, TextIO
 
 import edgeclip
 from edgeclip.bundle import open_bundle
@@ -63,7 +63,7 @@ class StopSignals:
         self._before = {}
 
 
-def serve(config: Config, stdout: IO[str], notify: Callable[[str], None], stop: Callable[[], bool]) -> Summary:
+def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: Callable[[], bool]) -> Summary:
     """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
 
     notify: receives one line about something worth knowing; called from any thread.
@@ -106,7 +106,7 @@ def serve(config: Config, stdout: IO[str], notify: Callable[[str], None], stop: 
         return pipeline.run(ahead, stop, config.max_frames)
 
 
-def sink_uris(config: Config, stdout: IO[str]) -> list[str]:
+def sink_uris(config: Config, stdout: TextIO) -> list[str]:
     """The sinks of a run: one that writes to standard output, and those the user named."""
     uris = list(config.sink)
     if config.record:
@@ -120,7 +120,7 @@ def sink_uris(config: Config, stdout: IO[str]) -> list[str]:
     return ["table:" if _can_draw(stdout) else "lines:", *uris]
 
 
-def _can_draw(stdout: IO[str]) -> bool:
+def _can_draw(stdout: TextIO) -> bool:
     unicode = (stdout.encoding or "").lower().replace("-", "") == "utf8"
     return stdout.isatty() and unicode and os.environ.get("TERM", "dumb") != "dumb"
 

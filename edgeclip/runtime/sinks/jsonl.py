@@ -96,7 +96,7 @@ class JsonlFile:
 
 
 def to_stdout(target: str, setting: Setting) -> Jsonl:
-    return Jsonl(setting.stdout.buffer)  # type: ignore[attr-defined]  # IO[str] has no buffer; a text stdout does
+    return Jsonl(setting.stdout.buffer)
 
 
 def to_file(target: str, setting: Setting) -> JsonlFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO
+from typing import TextIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Setting:
     fps: the source's nominal rate, or None. live: a camera or stream, as opposed to files.
     """
 
-    stdout: IO[str]
+    stdout: TextIO
     bundle: str
     engine: str
     fps: float | None
