@@ -112,8 +112,8 @@ def open_engine(bundle: Bundle, entry: EngineEntry, backend: Backend, threads: i
 
 
 def default_threads() -> int:
-    """Of the cores this process may use, up to MAX_DEFAULT_THREADS."""
-    return min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
+    """All but one of the cores this process may use: the next frame is read and preprocessed meanwhile."""
+    return max(1, min(MAX_DEFAULT_THREADS, len(os.sched_getaffinity(0)) - 1))
 
 
 def _try(engine: Engine, entry: EngineEntry, manifest: Manifest) -> None:
