@@ -108,7 +108,7 @@ class RtspServer:
         height, width = self._picture_at(0).shape[:2]
         encoder = av.CodecContext.create("libx264", "w")
         assert isinstance(encoder, av.VideoCodecContext)
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.gop_size = width, height, "yuv420p", self._fps
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.gop_size = width, height, "yuv420p", 10
         encoder.framerate, encoder.bit_rate, encoder.thread_count = self._fps, 1_500_000, 1
         encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "repeat-headers=1"}
         packer = RtpPacker()

@@ -16,7 +16,7 @@ State = Literal["connecting", "streaming", "lost", "ended"]
 
 POLL_S = 0.1  # how soon stop(), a stall and an error are noticed while no frame comes
 FIRST_DELAY_S = 0.5
-SHORT_DELAY_S = 0.8  # longest wait in the first minute: a camera that reboots is back within three seconds
+SHORT_DELAY_S = 0.6  # longest wait in the first half minute, so that a camera's return is seen within three seconds
 LONGEST_DELAY_S = 30.0
 STEADY_S = 10.0  # a connection that held this long ends the outage before it; shorter ones are the same outage
 MAX_STUCK = 4  # readers that hang in a driver; another would hang as well
@@ -205,8 +205,8 @@ class Supervisor:
 def retry_delay_s(attempt: int, outage_s: float) -> float:
     """Seconds to wait before retry number `attempt` (from 0) of an outage that has lasted outage_s.
 
-    Doubles from 0.5 s to under a second in the first minute, then grows with the outage (a fiftieth of it), so
-    exponentially, to 30 s; +-25 % of jitter keeps many devices from calling in step.
+    From 0.5 s to 1.2 s in the first minute, then a fiftieth of the outage so far, so exponentially, to 30 s;
+    +-25 % of jitter keeps many devices from calling in step.
     """
     ceiling_s = max(SHORT_DELAY_S, outage_s / 50.0)
     delay_s = min(FIRST_DELAY_S * 2.0 ** min(attempt, 16), ceiling_s)

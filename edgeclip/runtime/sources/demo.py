@@ -101,7 +101,7 @@ class Demo:
         shot, step = divmod(index, FRAMES_PER_PHOTOGRAPH)
         photograph = PHOTOGRAPHS[shot % len(PHOTOGRAPHS)]
         picture = self._pictures[shot % len(PHOTOGRAPHS)]
-        start, end = _journey(shot, photograph, picture.shape[1], picture.shape[0])
+        start, end = journey(shot, photograph, picture.shape[1], picture.shape[0])
         time = step / (FRAMES_PER_PHOTOGRAPH - 1)
         eased = time * time * (3.0 - 2.0 * time)  # starts and stops gently
         view = View(*(a + (b - a) * eased for a, b in zip(start, end, strict=True)))
@@ -117,8 +117,9 @@ class Demo:
         )
 
 
-def _journey(shot: int, photograph: Photograph, width: int, height: int) -> tuple[View, View]:
-    """Where the camera starts and ends: a wide view and a closer one of the subject, in an order drawn by lot."""
+def journey(shot: int, photograph: Photograph, width: int, height: int) -> tuple[View, View]:
+    """Where the camera starts and ends on a photograph of width x height pixels: a wide view and a closer one of the
+    subject, in an order drawn by lot."""
     lot = random.Random(SEED + shot)
     widest = min(width, height * WIDTH / HEIGHT)
     wide = _view(photograph, width, height, widest * lot.uniform(0.94, 1.0), lot)

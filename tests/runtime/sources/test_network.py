@@ -53,7 +53,7 @@ def test_a_silent_stream_fails_after_about_twice_the_read_timeout(rtsp: RtspServ
     start = time.monotonic()
     with pytest.raises(SourceError, match="stopped delivering"):
         read_for(source, 10)
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 5
     source.close()
 
 
@@ -63,7 +63,7 @@ def test_opening_a_silent_server_ends_at_the_open_timeout(rtsp: RtspServer) -> N
     start = time.monotonic()
     with pytest.raises(SourceError):
         open_and_read(source)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 8
     source.close()
 
 
