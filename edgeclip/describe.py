@@ -1,0 +1,47 @@
+"""What a bundle says of itself, for `edgeclip inspect`: manifest, engines, what verify measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgeclip.bundle import CHECKSUMS, Bundle
+from edgeclip.errors import DataError
+from edgeclip.runtime.golden import load_golden
+
+REPORT = "report.json"
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Ready for JSON. Raises DataError where golden.npz or report.json is not what it should be.
+
+    engines: the manifest's entries, each with its size in bytes. files: every file and its size.
+    golden: how many frames. report: report.json as it is, or None where the bundle has none.
+    """
+    facts: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
+    facts["engines"] = [
+        {**msgspec.to_builtins(entry), "bytes": bundle.file(entry.file).stat().st_size}
+        for entry in bundle.manifest.engines
+    ]
+    files = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
+    return {
+        "origin": bundle.origin,
+        **facts,
+        "golden": {"file": bundle.manifest.golden, "frames": len(load_golden(bundle).frames)},
+        "files": files,
+        "bytes": sum(files.values()),
+        "checked": f"{len(files) - 1} files match {CHECKSUMS}",
+        "report": report(bundle),
+    }
+
+
+def report(bundle: Bundle) -> dict[str, Any] | None:
+    """report.json, or None."""
+    path = bundle.file(REPORT)
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}", "build the bundle again") from error
