@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeclip import __version__
-from edgeclip.errors import OK, EdgeclipError, UsageError
+from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, UsageError
 
 EPILOG = """\
 exit codes:
@@ -106,7 +106,7 @@ def _labels_embed(file: str, bundle: str | None = None, threads: int | None = No
     from edgeclip.runtime.labelbank import load_bank
     from edgeclip.runtime.labels import parse_labels
 
-    opened, labels = open_bundle(bundle), parse_labels(file)
+    opened, labels = open_bundle(bundle or _usual_bundle()), parse_labels(file)
     with progress_for(sys.stderr) as progress:
         progress.stage(f"embedding {file}", len(labels))
         bank = load_bank(opened, labels, threads=threads, notices=progress.note)
@@ -128,7 +128,7 @@ def _eval(
     from edgeclip.progress import progress_for
     from edgeclip.runtime.labels import parse_labels
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle or _usual_bundle())
     wanted = parse_labels(labels) if labels else None
     with progress_for(sys.stderr) as progress:
         result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress)
@@ -147,6 +147,101 @@ def _eval(
             print(f"{way}: R@1 {recall.r1:.1%}, R@5 {recall.r5:.1%}, R@10 {recall.r10:.1%}")
     for mistake in result.confusions[:5]:
         print(f"{mistake.n} x {mistake.label} taken for {mistake.predicted}")
+    return OK
+
+
+def _inspect(bundle: str | None = None, json: bool = False) -> int:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.describe import describe
+
+    facts = describe(open_bundle(bundle or _usual_bundle()))
+    if json:
+        _print_json(facts)
+        return OK
+    preprocess, scoring, text = facts["preprocess"], facts["scoring"], facts["text"]
+    height, width = preprocess["size"]
+    print(f"{facts['name']}  {facts['origin']}, built {facts['created']}")
+    print(f"  {facts['checked']}, {facts['bytes'] / 1e6:.1f} MB, {facts['golden']['frames']} golden frames")
+    print(f"  space {facts['space']}, {facts['dim']} dimensions, scored by {scoring['kind']} x {scoring['scale']:.4g}")
+    print(f"  pictures {width} x {height}, {preprocess['resize']}, {preprocess['interpolation']}")
+    print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
+    print(f"  calibrated on {facts['calibration']['frames']} frames, {facts['calibration']['digest'][:19]}")
+    for engine in facts["engines"]:
+        size_mb, target = engine["bytes"] / 1e6, " ".join(value for value in engine["target"].values() if value)
+        print(f"  {engine['role']:<6}{engine['file']}: {engine['precision']}, {size_mb:.1f} MB, for {target}")
+    for candidate in (facts["report"] or {}).get("images", []):
+        if candidate.get("kept"):
+            centred = candidate["distance"]["centred"]["mean"]
+            top1 = f", top-1 {candidate['top1']:.1f} %" if candidate.get("top1") is not None else ""
+            print(f"  verified {candidate['file']}: mean-centred cosine {centred:.4f}{top1}")
+    return OK
+
+
+def _doctor(bundle: str | None = None, json: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.doctor import diagnose
+
+    checks = diagnose(bundle or _usual_bundle())
+    if json:
+        _print_json(msgspec.to_builtins(checks))
+    else:
+        for check in checks:
+            print(f"{check.status:<5} {check.name}: {check.detail}")
+            if check.fix and check.status != "ok":
+                print(f"      fix: {check.fix}")
+    return UNAVAILABLE if any(check.status == "fail" for check in checks) else OK
+
+
+def _verify(
+    bundle: str, data: str | None = None, labels: str | None = None, threads: int | None = None, json: bool = False
+) -> int:
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.labels import parse_labels
+    from edgeclip.verify import verify_bundle
+
+    opened = open_bundle(bundle)
+    wanted = parse_labels(labels) if labels else None
+    with progress_for(sys.stderr) as progress:
+        verdict = verify_bundle(opened, data, wanted, threads=threads, progress=progress)
+    if json:
+        _print_json(msgspec.to_builtins(verdict))
+    else:
+        for engine in verdict.engines:
+            print(f"{engine.file} on {engine.runtime}: {engine.failed or f'mean-centred cosine {engine.centred:.4f}'}")
+        if verdict.top1 is not None:
+            against = f", float {verdict.float_top1:.2f} %" if verdict.float_top1 is not None else ""
+            print(f"top-1 {verdict.top1:.2f} %{against}, top-5 {verdict.top5:.2f} % of {verdict.n} pictures")
+    if not verdict.passed:
+        raise DataError(
+            f"{bundle} does not pass: {'; '.join(verdict.failed)}", "build it again, or see what `edgeclip doctor` says"
+        )
+    return OK
+
+
+def _bench(json: bool = False, bundle: str | None = None, **options: Any) -> int:
+    import msgspec
+
+    from edgeclip.bench import run_bench
+    from edgeclip.progress import progress_for
+
+    with progress_for(sys.stderr) as progress:
+        result = run_bench(bundle or _usual_bundle(), progress=progress, **options)
+    if json:
+        _print_json(msgspec.to_builtins(result))
+        return OK
+    print(f"{result.bundle} on {result.runtime}, {result.cores} cores, {result.source}, {result.labels} labels")
+    print(f"{'stage':<12}{'p50 ms':>10}{'p95 ms':>10}")
+    for name, stage in result.stages.items():
+        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}")
+    print(
+        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps: {result.ratio:.2f} of it, "
+        f"where the {result.slowest} is the slower part"
+    )
+    print(f"{result.frames} frames, {result.rss_mb:.0f} MB, first decision {result.startup_s:.2f} s after the start")
     return OK
 
 
@@ -180,6 +275,11 @@ def _build(recipe: str, eval_labels: str | None = None, target: str | None = Non
     return OK
 
 
+def _usual_bundle() -> str | None:
+    """The bundle that the environment names, as for `run`; None for the one that comes with edgeclip."""
+    return os.environ.get("EDGECLIP_BUNDLE") or None
+
+
 def _print_json(value: Any) -> None:
     import json
 
@@ -202,9 +302,13 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
     _add_labels(commands)
+    _add_inspect(commands)
     _add_eval(commands)
+    _add_bench(commands)
+    _add_doctor(commands)
     _add_train(commands)
     _add_build(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -273,6 +377,40 @@ def _add_labels(commands: Any) -> None:
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
 
 
+def _add_inspect(commands: Any) -> None:
+    parser = _add(commands, "inspect", _inspect, "check a bundle and say what it holds")
+    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="manifest, files and report as one JSON object")
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        _doctor,
+        "say what this machine can and cannot do, and how to mend it",
+        "Tries every engine of the bundle on every runtime installed. Exit code 69 where `run` cannot work.",
+    )
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "verify",
+        _verify,
+        "hold a bundle against the float model it was made from",
+        "Every engine that runs here against the golden frames; accuracy against the float figure of the bundle's "
+        "report, where it is of the same data and labels. Exit code 65 where a gate is missed.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    parser.add_argument("--data", metavar="PATH", help="labelled pictures, as for `eval`")
+    parser.add_argument("--labels", metavar="FILE", help="the labels they are told apart by")
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--json", action="store_true", help="the verdict as one JSON object")
+
+
 def _add_eval(commands: Any) -> None:
     parser = _add(
         commands,
@@ -286,6 +424,23 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
     parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "bench",
+        _bench,
+        "measure every stage, and the pipeline against the bare engine",
+        "Pipeline and bare engine run in turns, so that a busy machine slows both alike.",
+    )
+    parser.add_argument("--source", metavar="URI", help="what to read (default: demo)")
+    parser.add_argument("--labels", metavar="FILE", help="labels (default: the built-in everyday ones)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="how long to measure each (default: 10)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
 

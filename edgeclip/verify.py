@@ -1,0 +1,112 @@
+"""`edgeclip verify`: does a bundle, on this machine, still do what its builder measured? Needs no torch.
+
+Every image engine that runs here must pass the self-test against the float embeddings of the golden frames; accuracy on labelled
+pictures is held against the float figure of report.json, where both are of the same pictures and labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeclip.bundle import Bundle
+from edgeclip.describe import report
+from edgeclip.evaluate import evaluate
+from edgeclip.progress import Progress, Silent
+from edgeclip.runtime.backends import candidates
+from edgeclip.trial import try_engine
+from edgeclip.types import Label
+
+TOP1_DROP = 0.5  # percentage points, where the bundle's recipe states no gate of its own
+
+
+class EngineVerdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One engine file on one runtime. centred: mean-centred cosine to float, None where the self-test failed."""
+
+    file: str
+    runtime: str
+    centred: float | None = None
+    failed: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """passed: at least one engine ran, and nothing is in `failed`. top1, top5, float_top1: percent, where measured."""
+
+    bundle: str
+    passed: bool
+    failed: tuple[str, ...]
+    engines: tuple[EngineVerdict, ...]
+    n: int
+    top1: float | None
+    top5: float | None
+    float_top1: float | None
+    top1_drop_gate: float
+
+
+def verify_bundle(
+    bundle: Bundle,
+    data: str | os.PathLike[str] | None = None,
+    labels: Sequence[Label] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Run every image engine, and the data set with the first one. Raises EdgeclipError for what cannot be read."""
+    progress = progress or Silent()
+    gates = bundle.manifest.recipe.get("quantization", {}).get("gates", {})
+    drop_gate = float(gates.get("top1_drop", TOP1_DROP))
+    progress.stage("golden frames")
+    engines = _engines(bundle)
+    progress.done()
+    failed = [f"{verdict.file} on {verdict.runtime}: {verdict.failed}" for verdict in engines if verdict.failed]
+    if all(verdict.centred is None for verdict in engines):
+        failed.append("no image engine runs here")
+    top1 = top5 = float_top1 = None
+    n = 0
+    if data is not None and any(verdict.centred is not None for verdict in engines):
+        result = evaluate(bundle, data, labels, threads=threads, progress=progress)
+        n = result.n
+        if result.top1 is not None and result.top5 is not None:
+            top1, top5 = 100 * result.top1, 100 * result.top5
+            float_top1 = _float_top1(report(bundle), Path(data).name, n + result.skipped, result.labels)
+            if float_top1 is not None and float_top1 - top1 > drop_gate:
+                failed.append(f"top-1 is {top1:.2f} %, float {float_top1:.2f} %: more than {drop_gate} points below")
+    return Verdict(
+        bundle=bundle.manifest.name,
+        passed=not failed,
+        failed=tuple(failed),
+        engines=tuple(engines),
+        n=n,
+        top1=top1,
+        top5=top5,
+        float_top1=float_top1,
+        top1_drop_gate=drop_gate,
+    )
+
+
+def _engines(bundle: Bundle) -> list[EngineVerdict]:
+    """Those whose runtime is installed; each runs in a process of its own."""
+    trials = [
+        (entry, backend, try_engine(bundle, entry, backend))
+        for entry in bundle.engines("image")
+        for backend in candidates(entry)[0]
+    ]
+    return [
+        EngineVerdict(entry.file, trial.runtime or backend.name, trial.centred, trial.error)
+        for entry, backend, trial in trials
+        if not trial.missing
+    ]
+
+
+def _float_top1(measured: dict[str, Any] | None, data: str, pictures: int, labels: int) -> float | None:
+    """The float model's top-1 in percent, where the report is of the same data and labels."""
+    if measured is None or not str(measured.get("origin", "")).endswith(data):
+        return None
+    if (measured.get("frames"), measured.get("labels")) != (pictures, labels):
+        return None
+    top1 = measured.get("floating", {}).get("top1")
+    return None if top1 is None else float(top1)
