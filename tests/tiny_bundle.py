@@ -17,12 +17,35 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeclip.bundle import Bundle, Calibration, EngineEntry, Manifest, Preprocess, Scoring, Target, Text
-from edgeclip.bundle import open_bundle as open_checked
-from edgeclip.bundle import write_digests
+from edgeclip.bundle import (
+    Calibration,
+    EngineEntry,
+    Manifest,
+    Preprocess,
+    Scoring,
+    Target,
+    Text,
+    write_digests,
+)
 
 SIZE, CHANNELS, DIM, LENGTH, VOCABULARY = 32, 12, 16, 8, 15
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "photo", "of", "dog", "cat", "red", "cup", "car", "tree", "house", "##s"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "photo",
+    "of",
+    "dog",
+    "cat",
+    "red",
+    "cup",
+    "car",
+    "tree",
+    "house",
+    "##s",
+]
 Array = npt.NDArray[Any]
 
 
@@ -56,7 +79,11 @@ class TFLiteWriter:
         self.model.subgraphs = [self.graph]
 
     def tensor(self, shape: tuple[int, ...], dtype: type, values: Array | None = None) -> int:
-        types = {np.float32: schema.TensorType.FLOAT32, np.uint8: schema.TensorType.UINT8, np.int32: schema.TensorType.INT32}
+        types = {
+            np.float32: schema.TensorType.FLOAT32,
+            np.uint8: schema.TensorType.UINT8,
+            np.int32: schema.TensorType.INT32,
+        }
         tensor = schema.TensorT()
         tensor.shape, tensor.type, tensor.buffer = list(shape), types[dtype], 0
         tensor.name = f"t{len(self.graph.tensors)}".encode()
@@ -124,7 +151,9 @@ def write_text_tflite(path: Path, weights: Weights) -> None:
     vectors = writer.add(
         "GATHER", [writer.constant(weights.tokens), ids], (1, LENGTH, CHANNELS), schema.GatherOptionsT()
     )
-    pooled = writer.add("MEAN", [vectors, writer.constant(np.array([1], np.int32))], (1, CHANNELS), schema.ReducerOptionsT())
+    pooled = writer.add(
+        "MEAN", [vectors, writer.constant(np.array([1], np.int32))], (1, CHANNELS), schema.ReducerOptionsT()
+    )
     projected = _project(writer, pooled, weights.text, np.zeros(DIM, np.float32), 1)
     writer.save(path, ids, writer.add("L2_NORMALIZATION", [projected], (1, DIM), schema.L2NormOptionsT()))
 
@@ -206,7 +235,11 @@ def reference(weights: Weights, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np
     scaled = frames.astype(np.float64) / 255
     small = frames.shape[1] // 4
     patches = np.stack(
-        [scaled[:, 4 * y : 4 * y + 3, 4 * x : 4 * x + 3].reshape(len(frames), -1) for y in range(small) for x in range(small)],
+        [
+            scaled[:, 4 * y : 4 * y + 3, 4 * x : 4 * x + 3].reshape(len(frames), -1)
+            for y in range(small)
+            for x in range(small)
+        ],
         axis=1,
     )
     features = np.maximum(patches @ weights.kernel.reshape(CHANNELS, -1).T.astype(np.float64) + weights.bias, 0)
@@ -283,7 +316,3 @@ def write_bundle(
     (directory / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     write_digests(directory)
     return directory
-
-
-def open_bundle(directory: Path) -> Bundle:
-    return open_checked(directory)
