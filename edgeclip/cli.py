@@ -361,7 +361,9 @@ def _add_run(commands: Any) -> None:
         help="half-life of what was seen before (default: 0.5; single pictures: 0)",
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
-    parser.add_argument("--config", metavar="FILE", help="YAML settings; flags and environment come first")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
+    )
 
 
 def _add_labels(commands: Any) -> None:

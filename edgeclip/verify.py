@@ -1,6 +1,6 @@
 """`edgeclip verify`: does a bundle, on this machine, still do what its builder measured? Needs no torch.
 
-Every image engine that runs here must pass the self-test against the float embeddings of the golden frames; accuracy on labelled
+Every image engine that runs here must pass the self-test on the golden frames; accuracy on labelled
 pictures is held against the float figure of report.json, where both are of the same pictures and labels.
 """
 

@@ -3,12 +3,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from clips import write_clip
+from rtsp_server import RtspServer
 
 from edgeclip.cli import main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
@@ -162,3 +168,219 @@ def test_the_built_in_labels_are_well(capsys: Captured) -> None:
     import edgeclip
 
     assert main(["labels", "check", str(Path(edgeclip.__file__).parent / "data" / "everyday.txt")]) == 0
+
+
+# -- with a real engine ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.txt"
+    path.write_text("dog\ncat\nred cup\n")
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "clip.mp4", frames=25)
+
+
+def program(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "edgeclip", *map(str, arguments)]
+
+
+def test_json_is_one_object_per_frame_and_none_is_lost(
+    tiny_path: Path, clip: Path, labels: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--source", str(clip), "--labels", str(labels), "--bundle", str(tiny_path), "--json"]) == 0
+    said = capfd.readouterr()
+    objects = [json.loads(line) for line in said.out.splitlines()]
+    assert [one["frame"] for one in objects] == list(range(25))
+    assert all(set(one["scores"]) == {"dog", "cat", "red cup"} for one in objects)
+    assert all(one["label"] == max(one["scores"], key=one["scores"].get) for one in objects)
+    assert "25 frames" in said.err
+
+
+def test_a_run_from_a_config_file_and_the_environment(
+    tiny_path: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "edgeclip.yaml", tmp_path / "out.jsonl"
+    config.write_text(f"source: {clip}\nlabel: [dog, cat]\nsink: 'jsonl:{out}'\nmax_frames: 20\n")
+    monkeypatch.setenv("EDGECLIP_BUNDLE", str(tiny_path))
+    monkeypatch.setenv("EDGECLIP_TOP", "1")
+    assert main(["run", "--config", str(config), "--max-frames", "3"]) == 0
+    objects = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [len(one["scores"]) for one in objects] == [1, 1, 1]
+    assert "clip.mp4  frame 0" in capfd.readouterr().out
+
+
+def test_pictures_get_a_line_each_a_recording_and_a_snapshot(
+    tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((120, 160, 3), 80 * number, np.uint8))
+    options = ["--label", "dog", "--label", "cat", "--bundle", tiny_path]
+    options += ["--record", tmp_path / "out.mp4", "--snapshot", tmp_path / "out.png"]
+    assert main(["run", "--source", str(folder), *map(str, options)]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 3
+    assert cv2.imread(str(tmp_path / "out.png"))[0, 0].tolist() == [160, 160, 160]
+    assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_without_labels_the_everyday_ones_are_used_and_said(
+    tiny_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--source", str(clip), "--bundle", str(tiny_path), "--max-frames", "1"]) == 0
+    assert "built-in everyday" in capfd.readouterr().err
+
+
+def test_a_missing_camera_is_unavailable_in_one_message(tiny_path: Path, labels: Path, capsys: Captured) -> None:
+    assert main(["run", "--camera", "63", "--labels", str(labels), "--bundle", str(tiny_path)]) == UNAVAILABLE
+    assert "/dev/video63" in complaint(capsys)
+
+
+def test_a_damaged_bundle_is_bad_data(tiny_path: Path, clip: Path, tmp_path: Path, capsys: Captured) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_path, copy)
+    with (copy / "image.tflite").open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"damage")
+    assert main(["run", "--source", str(clip), "--bundle", str(copy)]) == BAD_DATA
+    assert "image.tflite" in complaint(capsys)
+
+
+def test_an_unknown_sink_is_a_usage_error_that_lists_the_known(tiny_path: Path, clip: Path, capsys: Captured) -> None:
+    options = ["--source", str(clip), "--label", "dog", "--bundle", str(tiny_path), "--sink", "mqtts://broker"]
+    assert main(["run", *options]) == USAGE
+    assert "jsonl:PATH" in complaint(capsys)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_cleanly_with_a_summary(
+    number: signal.Signals, tiny_path: Path, labels: Path, tmp_path: Path, rtsp: RtspServer
+) -> None:
+    recording = tmp_path / "out.mp4"
+    options = ("--source", rtsp.url, "--labels", labels, "--bundle", tiny_path, "--json", "--record", recording)
+    with subprocess.Popen(program("run", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        for _ in range(3):
+            json.loads(child.stdout.readline())
+        child.send_signal(number)
+        out, err = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert re.search(rb"^edgeclip: \d+ frames in .* fps, .* dropped, frame age p50 .* p95", err, re.MULTILINE)
+    assert b"Traceback" not in err
+    assert all(json.loads(line) for line in out.splitlines())
+    assert cv2.VideoCapture(str(recording)).read()[0]
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(tiny_path: Path, clip: Path, labels: Path) -> None:
+    options = ("--source", clip, "--labels", labels, "--bundle", tiny_path, "--realtime", "--json")
+    with subprocess.Popen(program("run", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.wait(20) == 0
+        assert child.stderr.read() == b""
+
+
+def test_labels_edited_during_a_run_come_into_force_and_bad_edits_do_not(
+    tiny_path: Path, labels: Path, rtsp: RtspServer
+) -> None:
+    options = ("--source", rtsp.url, "--labels", labels, "--bundle", tiny_path, "--json")
+    with subprocess.Popen(program("run", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        stdout = child.stdout
+        assert stdout is not None
+
+        def wait_for(names: set[str]) -> None:
+            deadline_s = time.monotonic() + 20
+            while set(json.loads(stdout.readline())["scores"]) != names:
+                assert time.monotonic() < deadline_s
+
+        try:
+            wait_for({"dog", "cat", "red cup"})
+            labels.write_text("dog\ndog\n")
+            time.sleep(2)
+            labels.write_text("tree\nhouse\n")
+            wait_for({"tree", "house"})
+        finally:
+            child.terminate()
+            _, err = child.communicate(timeout=20)
+    assert err.count(b"the old ones stay") == 1
+    assert b"labels.txt:2" in err
+
+
+def test_running_loads_neither_torch_nor_onnx(tiny_path: Path, clip: Path, labels: Path) -> None:
+    words = ["run", "--source", clip, "--labels", labels, "--bundle", tiny_path, "--max-frames", "2", "--json"]
+    code = f"""
+import sys
+from edgeclip.cli import main
+code = main({[str(word) for word in words]!r})
+print(*sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stderr)
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "cv2" in done.stderr
+    assert not {"torch", "onnx", "onnxruntime", "PIL", "skimage", "rich"} & set(done.stderr.split())
+
+
+def test_labels_embed_fills_the_cache(tiny_path: Path, labels: Path, capsys: Captured) -> None:
+    assert main(["labels", "embed", str(labels), "--bundle", str(tiny_path)]) == 0
+    assert "3 labels are embedded for tiny" in capsys.readouterr().out
+
+
+def test_eval_says_its_figures_as_json_and_as_text(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
+    for number, name in enumerate(("dog", "cat")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "data" / name / "0.png"), np.full((40, 40, 3), 200 * number, np.uint8))
+    arguments = ["eval", str(tmp_path / "data"), "--bundle", str(tiny_path)]
+    assert main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["n"] == 2
+    assert 0 <= figures["top1"] <= figures["top5"] == 1
+    assert main(arguments) == 0
+    assert "of 2 pictures among 2 labels" in capsys.readouterr().out
+
+
+def test_inspect(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["inspect", str(tiny_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "tiny"
+    assert main(["inspect", str(tiny_path)]) == 0
+    assert "image.tflite" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path)]) == BAD_DATA
+    assert "not an edgeclip bundle" in complaint(capsys)
+
+
+def test_doctor(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["doctor", "--bundle", str(tiny_path), "--json"]) == 0
+    assert {"ok"} <= {check["status"] for check in json.loads(capsys.readouterr().out)} <= {"ok", "warn"}
+    assert main(["doctor", "--bundle", str(tmp_path / "none")]) == UNAVAILABLE
+    assert re.search(r"^fail +bundle: .*none", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_verify(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["verify", str(tiny_path), "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["passed"]
+    assert {engine["file"] for engine in verdict["engines"]} == {"image.tflite", "image.onnx"}
+
+
+def test_bench(tiny_path: Path, clip: Path, capsys: Captured) -> None:
+    arguments = ["bench", "--bundle", str(tiny_path), "--source", str(clip), "--seconds", "0.5"]
+    assert main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["pipeline_fps"] > 0
+    assert {"source", "preprocess", "engine", "sinks"} <= set(figures["stages"])
+
+
+def test_train_and_build_say_what_is_wrong_with_their_file(tmp_path: Path, capsys: Captured) -> None:
+    for module in ("torch", "onnx"):
+        pytest.importorskip(module)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\nchekpoint: y\n")
+    for command in ("build", "train"):
+        assert main([command, str(path)]) == CONFIGURATION
+        assert f"{path}:" in complaint(capsys)
