@@ -102,5 +102,5 @@ def test_an_unknown_source_is_found_at_once(tiny_path: Path) -> None:
 
 
 def test_a_run_that_makes_no_decision_says_why(tiny_path: Path) -> None:
-    with pytest.raises(EdgeclipError, match="made no decision: .*fix"):
+    with pytest.raises(EdgeclipError, match=r"made no decision: .*fix"):
         bench.start_up_s(["--bundle", str(tiny_path), "--source", "nothing.mp4"])

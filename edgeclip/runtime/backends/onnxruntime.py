@@ -15,6 +15,8 @@ from edgeclip.runtime.backends.guard import check_input, check_output
 from edgeclip.types import Embeddings
 
 ERRORS_ONLY = 3
+NO_GRAPH = "No graph was found"  # what an empty file is to it
+LOAD_ERRORS = (native.InvalidProtobuf, native.Fail, native.InvalidGraph, native.NotImplemented, native.InvalidArgument)
 DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(int32)": np.dtype(np.int32)}
 
 
@@ -33,13 +35,14 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs those cores
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except (native.InvalidProtobuf, native.NoSuchFile) as error:
-            raise DataError(
-                f"{path} is not an ONNX file, or it is damaged", "copy or build the bundle again"
-            ) from error
-        except (native.Fail, native.InvalidGraph, native.NotImplemented, native.InvalidArgument) as error:
+        except LOAD_ERRORS as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, native.InvalidProtobuf) or NO_GRAPH in reason:
+                raise DataError(
+                    f"{path} is not ONNX, or is damaged: {reason}", "copy or build the bundle again"
+                ) from error
             raise EngineError(
-                f"it cannot be loaded: {' '.join(str(error).split())}",
+                f"it cannot be loaded: {reason}",
                 "update onnxruntime (pip install -U onnxruntime), or build the bundle again",
             ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
