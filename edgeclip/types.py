@@ -115,7 +115,10 @@ class Engine(Protocol):
 
 
 class Sink(Protocol):
-    """Where decisions go. write() is called once per decision, in order, on the frame loop's thread."""
+    """Where decisions go. write() is called once per decision, in order, always on the same thread.
+
+    open() and close() come from the thread that starts and ends the run; nothing is written outside of them.
+    """
 
     def open(self) -> None: ...
     def write(self, decision: Decision, frame: Frame) -> None: ...

@@ -60,6 +60,10 @@ class Lane:
     def drops(self) -> int:
         return self.feed.drops + self.replaced
 
+    @property
+    def reconnects(self) -> int:
+        return self.feed.reconnects
+
 
 class Ahead:
     """Use as a context manager, then iterate: frames of all sources in turn, until all have ended."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +48,46 @@ class Ages:
         if not self._count:
             return 0.0
         return float(np.percentile(self._ages_ns[: min(self._count, KEPT)], percent)) / 1e6
+
+
+class Counts(Protocol):
+    """What a source knows of its losses."""
+
+    @property
+    def drops(self) -> int: ...
+    @property
+    def reconnects(self) -> int: ...
+
+
+class Tally:
+    """Adds up the decisions of a run."""
+
+    def __init__(self) -> None:
+        self._ages = Ages()
+        self._frames = self._changes = 0
+        self._first_ns = self._last_ns = 0
+
+    def add(self, now_ns: int, age_ns: int, changed: bool) -> None:
+        """One decision, made at now_ns. changed: the best label is another than before."""
+        if not self._frames:
+            self._first_ns = now_ns
+        self._last_ns = now_ns
+        self._frames += 1
+        self._changes += changed
+        self._ages.add(age_ns)
+
+    def summary(self, sources: Sequence[Counts]) -> Summary:
+        elapsed_s = (self._last_ns - self._first_ns) / 1e9
+        return Summary(
+            frames=self._frames,
+            elapsed_s=elapsed_s,
+            fps=(self._frames - 1) / elapsed_s if elapsed_s > 0 else 0.0,
+            drops=sum(source.drops for source in sources),
+            reconnects=sum(source.reconnects for source in sources),
+            changes=self._changes,
+            age_p50_ms=self._ages.percentile_ms(50),
+            age_p95_ms=self._ages.percentile_ms(95),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgeclip.bundle import Scoring
-from edgeclip.runtime.ahead import Ahead, Batch
+from edgeclip.runtime.ahead import Ahead, Batch, Lane
+from edgeclip.runtime.behind import Behind
 from edgeclip.runtime.decision import Smoother, rank
-from edgeclip.runtime.pace import Ages, Rate, Summary
+from edgeclip.runtime.pace import Rate, Summary, Tally
 from edgeclip.runtime.similarity import score, similarity
 from edgeclip.types import Decision, Embeddings, Engine, Frame, Sink, TextBank
 
@@ -30,12 +31,17 @@ class Track:
         """The time that smoothing counts in: the capture's, or the film's own where files play as fast as they can."""
         return frame.captured_ns if self.step_ns is None else frame.index * self.step_ns
 
+    def turned_to(self, label: str) -> bool:
+        """Whether the best label is another than before."""
+        before, self.best = self.best, label
+        return before not in ("", label)
+
 
 class Pipeline:
     """Turns prepared frames into decisions.
 
     check(batch, embedding) raises EngineError for an output no decision may rest on; self_test() runs golden frames.
-    fresh_bank() is a new text bank or None, asked between frames. tracks: one per source, in Ahead's order.
+    fresh_bank() is a new text bank or None, asked before every decision. tracks: one per source, in Ahead's order.
     """
 
     def __init__(
@@ -54,71 +60,60 @@ class Pipeline:
         self._engine = engine
         self._scoring = scoring
         self._tracks = tracks
-        self._sinks = sinks
+        self._writes = [sink.write for sink in sinks]
         self._top = top
         self._check = check
         self._self_test = self_test
         self._fresh_bank = fresh_bank
         self._use(bank)
+        self._tally = Tally()
+        self._lanes: Sequence[Lane] = ()
 
     def run(self, ahead: Ahead, stop: Callable[[], bool], max_frames: int | None = None) -> Summary:
         """Decide every frame until `stop()`, `max_frames`, or the end of the sources. Raises EdgeclipError."""
-        infer, check, fresh_bank = self._engine.run, self._check, self._fresh_bank
-        lanes, tracks, now = ahead.lanes, self._tracks, time.monotonic_ns
-        writes = [sink.write for sink in self._sinks]
-        ages, frames, changes = Ages(), 0, 0
-        first_ns = last_ns = now()
-        next_test_ns = last_ns + SELF_TEST_NS
+        infer, check, now = self._engine.run, self._check, time.monotonic_ns
+        self._tally = Tally()
+        self._lanes = ahead.lanes
+        count = 0
+        next_test_ns = now() + SELF_TEST_NS
 
-        for prepared in ahead.frames(stop):
-            frame, track = prepared.frame, tracks[prepared.lane]
-            embedding = infer(prepared.batch)
-            check(prepared.batch, embedding)
-            similarity(embedding, self._texts, out=self._row)
-            scores = track.smoother.update(score(self._row, self._scoring, out=self._row)[0], track.clock_ns(frame))
-            last_ns = now()
-            decision = Decision(
-                frame_index=frame.index,
-                source=frame.source,
-                captured_ns=frame.captured_ns,
-                wall_ns=frame.wall_ns,
-                age_ns=last_ns - frame.captured_ns,
-                names=self._names,
-                scores=scores,
-                order=rank(scores, self._top or len(scores)),
-                drops=lanes[prepared.lane].drops,
-                fps=track.rate.tick(last_ns),
-            )
-            for write in writes:
-                write(decision, frame)
+        with Behind(self._decide, self._texts.shape[1]) as behind:
+            for prepared in ahead.frames(stop):
+                embeddings = infer(prepared.batch)
+                check(prepared.batch, embeddings)
+                behind.put(embeddings, prepared.frame, prepared.lane)
+                count += 1
+                if count == max_frames:
+                    break
+                if now() >= next_test_ns:
+                    self._self_test()
+                    next_test_ns = now() + SELF_TEST_NS
+        return self._tally.summary(ahead.lanes)
 
-            ages.add(decision.age_ns)
-            if frames == 0:
-                first_ns = last_ns
-            frames += 1
-            if decision.label != track.best:
-                changes += bool(track.best)
-                track.best = decision.label
-            if frames == max_frames:
-                break
-            bank = fresh_bank()
-            if bank is not None:
-                self._use(bank)
-            if last_ns >= next_test_ns:
-                self._self_test()
-                next_test_ns = last_ns + SELF_TEST_NS
-
-        elapsed_s = (last_ns - first_ns) / 1e9
-        return Summary(
-            frames=frames,
-            elapsed_s=elapsed_s,
-            fps=(frames - 1) / elapsed_s if elapsed_s > 0 else 0.0,
-            drops=sum(lane.drops for lane in lanes),
-            reconnects=sum(lane.feed.reconnects for lane in lanes),
-            changes=changes,
-            age_p50_ms=ages.percentile_ms(50),
-            age_p95_ms=ages.percentile_ms(95),
+    def _decide(self, embeddings: Embeddings, frame: Frame, lane: int) -> None:
+        """What comes after the engine, beside the engine's next frame."""
+        bank = self._fresh_bank()
+        if bank is not None:
+            self._use(bank)
+        row, track = self._row, self._tracks[lane]
+        similarity(embeddings, self._texts, out=row)
+        scores = track.smoother.update(score(row, self._scoring, out=row)[0], track.clock_ns(frame))
+        now_ns = time.monotonic_ns()
+        decision = Decision(
+            frame_index=frame.index,
+            source=frame.source,
+            captured_ns=frame.captured_ns,
+            wall_ns=frame.wall_ns,
+            age_ns=now_ns - frame.captured_ns,
+            names=self._names,
+            scores=scores,
+            order=rank(scores, self._top or len(scores)),
+            drops=self._lanes[lane].drops,
+            fps=track.rate.tick(now_ns),
         )
+        for write in self._writes:
+            write(decision, frame)
+        self._tally.add(now_ns, decision.age_ns, track.turned_to(decision.label))
 
     def _use(self, bank: TextBank) -> None:
         """Put a text bank in force. Decisions made before keep their own names and scores."""

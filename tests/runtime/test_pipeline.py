@@ -158,13 +158,13 @@ def test_max_frames_and_stop_end_the_run() -> None:
     assert ran(Pictures([0] * 100), max_frames=7).frames == 7
     kept = Kept()
     ran(Pictures([0] * 10_000), sinks=(kept,), stop=lambda: len(kept.decisions) >= 5)
-    assert len(kept.decisions) == 5
+    assert 5 <= len(kept.decisions) <= 9  # those already with the engine are still decided
 
 
 def test_labels_change_between_two_frames_and_old_decisions_keep_theirs() -> None:
     kept = Kept()
     swapped = TextBank(("night", "dusk", "day"), np.array([[1, 0], [0.7, 0.7], [0, 1]], np.float32), "sha256:0")
-    banks = iter([None, swapped])
+    banks = iter([None, None, swapped])
     ran(Pictures([255] * 4), sinks=(kept,), fresh_bank=lambda: next(banks, None))
     assert [decision.label for decision in kept.decisions] == ["bright", "bright", "day", "day"]
     assert [decision.names for decision in kept.decisions][1:3] == [BANK.names, swapped.names]
@@ -199,7 +199,20 @@ def test_an_output_that_no_decision_may_rest_on_stops_the_run() -> None:
 
     with pytest.raises(EngineError, match="constant"):
         ran(Pictures([0] * 5), sinks=(kept,), check=check)
-    assert len(kept.decisions) == 2
+    assert len(kept.decisions) <= 2
+
+
+def test_a_sink_that_fails_stops_the_run_with_its_error() -> None:
+    class Broken(Kept):
+        def write(self, decision: Decision, frame: Frame) -> None:
+            super().write(decision, frame)
+            if frame.index == 3:
+                raise BrokenPipeError("nobody reads")
+
+    broken = Broken()
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        ran(Pictures([0] * 10_000), sinks=(broken,))
+    assert len(broken.decisions) == 4
 
 
 def test_the_golden_frames_are_run_again_between_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +223,11 @@ def test_the_golden_frames_are_run_again_between_frames(monkeypatch: pytest.Monk
 
 
 def test_the_engine_is_kept_busy() -> None:
-    """Preparing takes 8 ms, the engine 12: one after the other 20, overlapped about 12."""
+    """Preparing takes 8 ms, the engine 12, a sink 8: one after the other 28, overlapped about 12."""
+
+    class Slow(Kept):
+        def write(self, decision: Decision, frame: Frame) -> None:
+            time.sleep(0.008)
 
     def slow(pixels: Pixels) -> Batch:
         time.sleep(0.008)
@@ -221,7 +238,7 @@ def test_the_engine_is_kept_busy() -> None:
         bank=BANK,
         scoring=HARD,
         tracks=[Track(0.0, None)],
-        sinks=(),
+        sinks=(Slow(),),
         top=0,
         check=accept,
         self_test=int,

@@ -1,0 +1,64 @@
+"""Decides and delivers one frame behind the engine, on a thread of its own, so that the engine goes straight on.
+
+The counterpart of ahead.py. Nothing is lost: where decisions or sinks are slower than the engine, the engine waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+
+import numpy as np
+
+from edgeclip.types import Embeddings, Frame
+
+SLOTS = 2  # embeddings between the engine and the decision: one being decided, one waiting
+
+Work = Callable[[Embeddings, Frame, int], object]
+
+
+class Behind:
+    """Calls work(embeddings [1, D], frame, lane) for everything put, in order. Use as a context manager.
+
+    put() and leaving raise what `work` raised; what was put after that is not worked on.
+    """
+
+    def __init__(self, work: Work, dim: int) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._free: SimpleQueue[Embeddings] = SimpleQueue()
+        self._full: SimpleQueue[tuple[Embeddings, Frame, int] | None] = SimpleQueue()
+        for _ in range(SLOTS):
+            self._free.put(np.empty((1, dim), np.float32))
+        self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
+
+    def __enter__(self) -> Behind:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._full.put(None)
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def put(self, embeddings: Embeddings, frame: Frame, lane: int) -> None:
+        """Copies the embeddings [1, D]; waits for a free slot."""
+        slot = self._free.get()
+        if self._error is not None:
+            raise self._error
+        np.copyto(slot, embeddings)
+        self._full.put((slot, frame, lane))
+
+    def _run(self) -> None:
+        work, take, give_back = self._work, self._full.get, self._free.put
+        while (item := take()) is not None:
+            slot, frame, lane = item
+            if self._error is None:
+                try:
+                    work(slot, frame, lane)
+                except BaseException as error:  # carried to the frame loop, which raises it there
+                    self._error = error
+            give_back(slot)
