@@ -47,7 +47,7 @@ class TFLite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     multiply: tuple[str, ...] = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    carry: tuple[str, ...] = ("PAD", "AVERAGE_POOL_2D")
+    carry: tuple[str, ...] = ("PAD",)
     schemes: Annotated[tuple[Scheme, ...], msgspec.Meta(min_length=1)] = ("static", "dynamic")
     runtimes: Annotated[tuple[Runtime, ...], msgspec.Meta(min_length=1)] = ("litert",)
 

@@ -50,7 +50,7 @@ class Steps:
         self.progress.stage(name, total)
         stamp = valid_stamp(directory, key)
         if stamp is not None:
-            self.progress.note(f"{name}: up to date, skipped")
+            self.progress.note(f"{name} is up to date, skipped")
             self.skipped.append(name)
             self.seconds[name] = stamp.seconds
             self.progress.done()

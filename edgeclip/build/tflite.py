@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import sys
+import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from edgeclip.build.recipe import TFLite
 from edgeclip.errors import EngineError
+from edgeclip.runtime.backends.chatter import native_chatter_hidden
 
 Range = tuple[float, float]
 
@@ -29,14 +29,14 @@ class TFLiteGraph:
         self.model = path.read_bytes()
         # XNNPACK fuses operators, whose tensors then hold nothing to observe.
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
-        with quiet_stderr():
+        with native_chatter_hidden():
             self._interpreter = Interpreter(
                 model_content=self.model,
                 num_threads=1,
                 experimental_preserve_all_tensors=keep,
                 experimental_op_resolver_type=resolver,
             )
-        self._interpreter.allocate_tensors()
+            self._interpreter.allocate_tensors()
         taken = self._interpreter.get_input_details()[0]
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in taken["shape"])
         self.input_dtype: np.dtype[Any] = np.dtype(taken["dtype"])
@@ -74,29 +74,34 @@ class TFLiteGraph:
                 yield index
 
 
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """LiteRT announces its delegate on the process's standard error, and has no switch for that. Errors are raised."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
-
 def quantize_static(path: Path, recipe: TFLite, ranges: dict[str, Range]) -> bytes:
-    """INT8 weights per channel and INT8 activations in the observed ranges, for the recipe's operators only."""
+    """INT8 weights per channel and INT8 activations in the observed ranges, for the recipe's operators only.
+
+    Of the last fully-connected operator the weights alone are INT8: the embedding stays float.
+    """
     return _quantize(path, recipe, "static", ranges)
 
 
 def quantize_dynamic(path: Path, recipe: TFLite) -> bytes:
     """INT8 weights per channel; activations are quantized at run time, to the range each of them has."""
     return _quantize(path, recipe, "dynamic", None)
+
+
+def head(path: Path) -> str:
+    """The output tensor's name of the last fully-connected operator, which makes the embedding."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    graph = model.subgraphs[0]
+    names = [
+        graph.tensors[operator.outputs[0]].name.decode()
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.FULLY_CONNECTED
+    ]
+    if not names:
+        raise EngineError(f"{path.name} has no fully-connected operator: its embedding comes from nowhere")
+    return str(names[-1])
 
 
 def quantize_weights(path: Path) -> bytes:
@@ -119,6 +124,9 @@ def _quantize(path: Path, recipe: TFLite, scheme: str, ranges: dict[str, Range] 
             manager.add_dynamic_config(".*", operator, 8)
         else:
             manager.add_static_config(".*", operator, 8, 8)
+    if scheme == "static":
+        # TFLite would make the embedding itself int8, and clip it where a frame exceeds the calibrated range.
+        manager.add_weight_only_config(re.escape(head(path)), qtyping.TFLOperationName.FULLY_CONNECTED, 8)
     observed = None
     if ranges is not None:
         observed = {
@@ -133,7 +141,7 @@ def _apply(path: Path, manager: Any, observed: dict[str, Any] | None) -> bytes:
 
     worker = quantizer.Quantizer(str(path), manager.get_quantization_recipe())
     # One of its progress bars has no switch, and it warns of an interpreter that it opens itself.
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    with native_chatter_hidden(), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = worker.quantize(observed, enable_progress_bar=False, enable_progress_report=False)
     if result.quantized_model is None:

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 from small import facts, textured, write_pictures, write_recipe
 
 from edgeclip.build.onnxgraph import OnnxGraph
@@ -105,6 +107,20 @@ def test_both_schemes_were_measured_and_one_is_kept(built: tuple[BuildResult, Pa
     assert all(candidate.distance.centred.mean >= 0.99 for candidate in images.values())
 
 
+def test_static_engine_computes_in_int8_and_keeps_the_embedding_float(built: tuple[BuildResult, Path]) -> None:
+    path = built[1] / "quantize" / "image.static.tflite"
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    graph = model.subgraphs[0]
+    made: dict[int, list[list[int]]] = {}
+    for operator in graph.operators:
+        kind = model.operatorCodes[operator.opcodeIndex].builtinCode
+        made.setdefault(kind, []).append([graph.tensors[i].type for i in (*operator.inputs[:2], *operator.outputs)])
+    int8, float32 = schema.TensorType.INT8, schema.TensorType.FLOAT32
+    assert made[schema.BuiltinOperator.CONV_2D] == [[int8] * 3] * len(made[schema.BuiltinOperator.CONV_2D])
+    assert made[schema.BuiltinOperator.FULLY_CONNECTED][-1][2] == float32
+    assert all(types == [float32] * 3 for types in made[schema.BuiltinOperator.ADD])
+
+
 def test_second_build_skips_every_step_and_leaves_the_bundle(place: Path, built: tuple[BuildResult, Path]) -> None:
     result, work = built
     before = (result.bundle / "SHA256SUMS").stat().st_mtime_ns
@@ -113,7 +129,7 @@ def test_second_build_skips_every_step_and_leaves_the_bundle(place: Path, built:
     assert again.skipped == ("export", "calibrate", "quantize", "verify")
     assert not again.changed
     assert notes.stages == ["export", "calibrate", "quantize", "verify", "pack"]
-    assert "quantize: up to date, skipped" in notes.notes
+    assert "quantize is up to date, skipped" in notes.notes
     assert (result.bundle / "SHA256SUMS").stat().st_mtime_ns == before
 
 
