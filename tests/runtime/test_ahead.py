@@ -87,13 +87,13 @@ def test_the_next_frame_is_prepared_while_the_engine_works() -> None:
         assert started.wait(5)
 
 
-def test_sources_take_turns() -> None:
-    feeds = [Feed(5, name="a"), Feed(5, name="b")]
+def test_no_source_keeps_another_from_its_turn() -> None:
+    feeds = [Feed(50, name="a"), Feed(50, name="b")]
     with Ahead(feeds, Preprocess) as ahead:
         time.sleep(0.2)
         seen = [(prepared.lane, prepared.frame.source) for prepared in ahead.frames(never)]
-    assert sorted(seen) == [(0, "a")] * 5 + [(1, "b")] * 5
-    assert seen[0] != seen[1]
+    assert sorted(seen) == [(0, "a")] * 50 + [(1, "b")] * 50
+    assert len({source for _, source in seen[:10]}) == 2
 
 
 def test_a_lost_source_is_reported_after_its_last_frame() -> None:
@@ -128,6 +128,15 @@ def test_stop_ends_the_loop_while_it_waits_for_a_frame() -> None:
         assert not list(ahead.frames(lambda: time.monotonic() > asked_s))
     assert time.monotonic() - asked_s < 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead-")]
+
+
+def test_a_second_loop_goes_on_where_the_first_stopped() -> None:
+    with Ahead([Feed(10)], Preprocess) as ahead:
+        for prepared in ahead.frames(never):
+            if prepared.frame.index == 3:
+                break
+        assert [prepared.frame.index for prepared in ahead.frames(never)] == [4, 5, 6, 7, 8, 9]
+        assert not list(ahead.frames(never))
 
 
 def test_leaving_early_ends_the_threads() -> None:
