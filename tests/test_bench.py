@@ -44,6 +44,7 @@ def test_speed_of_the_whole_beside_the_bare_engine(result: BenchResult) -> None:
     assert result.pipeline_fps > 0
     assert result.engine_fps > result.pipeline_fps  # this engine takes next to nothing, so the rest decides
     assert 0 < result.ratio < 1
+    assert 0 < result.host_fps < result.engine_fps
     assert result.slowest == "host"
     assert result.drops == 0  # finite sources lose nothing
 
