@@ -24,6 +24,7 @@ from edgeclip.bundle import (
     CHECKSUMS,
     MANIFEST,
     SCHEMA,
+    Bundle,
     Calibration,
     EngineEntry,
     Manifest,
@@ -34,6 +35,8 @@ from edgeclip.bundle import (
     write_digests,
 )
 from edgeclip.errors import UsageError
+from edgeclip.runtime.backends import candidates, open_engine
+from edgeclip.runtime.golden import check_golden
 
 CARD = "README.md"  # a model card that lies in the bundle's place is carried over
 GOLDEN = "golden.npz"
@@ -121,12 +124,24 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
             shutil.copyfile(out / CARD, fresh / CARD)
         (fresh / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         write_digests(fresh)
-        open_bundle(fresh)
+        self_test(open_bundle(fresh))
         if out.suffix == ".tar":
             return write_archive(fresh, out)
         return replace_directory(fresh, out, holder / "old")
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def self_test(bundle: Bundle) -> None:
+    """Open every engine with the runtime and run the golden frames. Raises DataError or EngineError."""
+    for role in ("image", "text"):
+        for entry in bundle.engines(role):
+            engine = open_engine(bundle, entry, candidates(entry)[0][0], threads=1)
+            try:
+                if role == "image":
+                    check_golden(engine, bundle)
+            finally:
+                engine.close()
 
 
 def replace_directory(fresh: Path, out: Path, aside: Path) -> bool:

@@ -81,7 +81,7 @@ def judge(candidate: Candidate, gates: Gates, runtimes: Sequence[str]) -> Candid
     if drop is not None and not drop <= gates.top1_drop:
         reasons.append(f"top-1 drops by {drop:.2f} points, more than {gates.top1_drop}")
     if candidate.precision == DYNAMIC and "tflite-runtime" in runtimes:
-        reasons.append("tflite-runtime computes dynamic-range engines wrongly")
+        reasons.append("runs on LiteRT alone: tflite-runtime computes dynamic-range wrongly")
     return msgspec.structs.replace(candidate, refused="; ".join(reasons))
 
 
