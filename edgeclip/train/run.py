@@ -30,6 +30,7 @@ from edgeclip.train.vocabulary import encode, train_tokenizer
 from edgeclip.train.zeroshot import accuracy, embed_pictures, label_bank, normalised, retrieval
 from edgeclip.yamlfile import load_yaml
 
+SPACE = "space.npz"
 OWN_TEXT = 0.3  # how often a pair's own text is used instead of a template around its class phrase
 BANK_NEGATIVES = 256  # class phrases added to a text-only batch
 
@@ -79,11 +80,12 @@ def train(config_path: Path, out: Path, resume: bool, progress: Progress) -> dic
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    material = _material(config, out, progress)
     model = DualEncoder(config.towers).to(memory_format=torch.channels_last)
     state = State(model, copy.deepcopy(model))
     if resume and state_path.exists():
         _load_state(state_path, state)
+    material = _material(config, state.phase, out, progress)
+    if resume and state_path.exists():
         progress.note(
             f"resumed in phase {config.phases[min(state.phase, len(config.phases) - 1)].name}, epoch {state.epoch + 1}"
         )
@@ -97,7 +99,7 @@ def train(config_path: Path, out: Path, resume: bool, progress: Progress) -> dic
     return figures
 
 
-def _material(config: TrainConfig, out: Path, progress: Progress) -> Material:
+def _material(config: TrainConfig, phase_now: int, out: Path, progress: Progress) -> Material:
     pairs = read_pairs(config.data.train, progress)
     dev = read_pairs([config.data.dev], progress)
     labels = sorted(set(dev.classes))
@@ -109,9 +111,9 @@ def _material(config: TrainConfig, out: Path, progress: Progress) -> Material:
         ]
     corpus = Path(config.corpus).read_text(encoding="utf-8").splitlines() if config.corpus else []
     teachers = config.teachers
-    space = teacher_space(teachers.image, pairs.keys, config.towers.dim) if teachers.image else None
+    space = teacher_space(teachers.image, pairs.keys, config.towers.dim, out / SPACE) if teachers.image else None
     targets = None
-    if space and teachers.text:
+    if space and teachers.text and any(phase.anchor for phase in config.phases[phase_now:]):
         progress.stage("mapping the text teacher")
         targets = phrase_targets(
             space, teachers.text, pairs.classes, pairs.class_ids, teachers.bank, teachers.bank_scale, config.seed
@@ -122,7 +124,7 @@ def _material(config: TrainConfig, out: Path, progress: Progress) -> Material:
             raise ConfigError(
                 f"phase {phase.name} distils, and teachers.image is not set", "set it, or its weights to 0"
             )
-        if phase.anchor and targets is None:
+        if phase.anchor and not (space and teachers.text):
             raise ConfigError(f"phase {phase.name} anchors, and teachers.text is not set", "set it, or anchor to 0")
         if phase.images == "teacher" and "image" in phase.train:
             raise ConfigError(f"phase {phase.name} trains the image tower on no pixels", "set images: pixels")

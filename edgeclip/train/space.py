@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeclip.atomic import atomic_write
 from edgeclip.errors import DataError
 
 ADAPTER_STEPS = 1500
@@ -52,8 +53,12 @@ class TeacherSpace:
     basis: npt.NDArray[np.float32]
 
 
-def teacher_space(path: str, keys: list[str], dim: int) -> TeacherSpace:
-    """Centre and reduce the teacher's embeddings of the training images. Raises DataError where too few are there."""
+def teacher_space(path: str, keys: list[str], dim: int, kept: Path | None = None) -> TeacherSpace:
+    """Centre and reduce the teacher's embeddings of the training images. Raises DataError where too few are there.
+
+    kept: npz of mean and basis. A run writes it when it begins and keeps to it when it resumes: a teacher file that
+    has grown since has other principal directions, and what the towers learned would not fit them.
+    """
     names, rows = read_vectors(path)
     where = {name: index for index, name in enumerate(names)}
     at = np.array([where.get(key, -1) for key in keys])
@@ -61,14 +66,31 @@ def teacher_space(path: str, keys: list[str], dim: int) -> TeacherSpace:
     if known.sum() < dim:
         raise DataError(f"{path}: knows {known.sum()} of {len(keys)} pictures", f"compute it for at least {dim}")
     rows = rows[at] * known[:, None]
-    mean = rows[known].mean(0)
+    mean, basis = _kept(kept, (rows.shape[1], dim)) if kept and kept.exists() else _principal(rows[known], dim)
+    if kept and not kept.exists():
+        with atomic_write(kept) as stream:
+            np.savez(stream, mean=mean, basis=basis)
     centred = (rows - mean) * known[:, None]
-    _, basis = np.linalg.eigh(centred.T @ centred)
-    basis = np.ascontiguousarray(basis[:, ::-1][:, :dim])
     images = functional.normalize(torch.from_numpy(centred @ basis), dim=1)
     return TeacherSpace(
         known=torch.from_numpy(known), raw=torch.from_numpy(rows), images=images, mean=mean, basis=basis
     )
+
+
+def _principal(rows: npt.NDArray[np.float32], dim: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean [E] and the `dim` leading principal directions [E, dim] of rows [N, E]."""
+    mean = rows.mean(0)
+    centred = rows - mean
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    return mean, np.ascontiguousarray(directions[:, ::-1][:, :dim])
+
+
+def _kept(path: Path, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    with np.load(path) as stored:
+        mean, basis = stored["mean"], stored["basis"]
+    if basis.shape != shape or mean.shape != shape[:1]:
+        raise DataError(f"{path}: a basis {basis.shape}, and {shape} is wanted", "start anew in another --out")
+    return mean, basis
 
 
 @dataclass(frozen=True)
