@@ -95,6 +95,37 @@ def test_wrong_options_are_usage_errors(options: str, capsys: Captured) -> None:
     assert options.split()[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "meant"),
+    [
+        ("rnu --source demo", "rnu is no command of edgeclip", "`run`"),
+        ("labels chek x", "chek is no command of edgeclip labels", "`check`"),
+        ("run --lables x.txt", "--lables is no option", "`--labels`"),
+        ("run --max-frame=1 --snapshto=x.png", "--snapshto=x.png is no option", "`--snapshot`"),
+        ("inspect a b", "b is no option or argument of `edgeclip inspect`", ""),
+        ("xyzzy", "xyzzy is no command", ""),
+        ("labels check", "required: FILE", ""),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(words: str, said: str, meant: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == USAGE
+    told = complaint(capsys)
+    assert said in told
+    assert ("did you mean" in told) == bool(meant)
+    assert meant in told
+    assert "--help` lists" in told
+
+
+@pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])
+def test_help_is_also_a_command(words: str, shown: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["help", *words.split()])
+    assert ended.value.code == 0
+    assert shown in capsys.readouterr().out
+
+
 def test_cameras_and_sources_mix_in_the_order_given() -> None:
     arguments = make_parser().parse_args(["run", "--camera", "1", "--source", "demo", "--camera", "0"])
     assert arguments.source == ["camera:1", "demo", "camera:0"]
