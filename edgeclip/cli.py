@@ -236,11 +236,13 @@ def _bench(json: bool = False, bundle: str | None = None, **options: Any) -> int
     print(f"{result.bundle} on {result.runtime}, {result.cores} cores, {result.source}, {result.labels} labels")
     print(f"{'stage':<12}{'p50 ms':>10}{'p95 ms':>10}")
     for name, stage in result.stages.items():
-        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}")
+        mark = "  slowest" if name == result.slowest_stage else ""
+        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}{mark}")
     print(
-        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps: {result.ratio:.2f} of it, "
-        f"where the {result.slowest} is the slower part"
+        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps ({result.ratio:.2f} of it), "
+        f"reading and preprocessing alone {result.host_fps:.1f} fps"
     )
+    print(result.limit)
     print(f"{result.frames} frames, {result.rss_mb:.0f} MB, first decision {result.startup_s:.2f} s after the start")
     return OK
 

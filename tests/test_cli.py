@@ -405,6 +405,11 @@ def test_bench(tiny_path: Path, clip: Path, capsys: Captured) -> None:
     figures = json.loads(capsys.readouterr().out)
     assert figures["pipeline_fps"] > 0
     assert {"source", "preprocess", "engine", "sinks"} <= set(figures["stages"])
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^\w+ +[\d.]+ +[\d.]+  slowest$", said, re.MULTILINE)) == 1
+    assert re.search(r"bare engine .* fps .*preprocessing alone [\d.]+ fps$", said, re.MULTILINE)
+    assert re.search(r"^the (host|engine) limits: ", said, re.MULTILINE)
 
 
 def test_train_and_build_say_what_is_wrong_with_their_file(tmp_path: Path, capsys: Captured) -> None:
