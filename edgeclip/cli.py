@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from edgeclip import __version__
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, UsageError
+from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
 EPILOG = """\
 exit codes:
@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeclipError as error:
         _complain(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "edgeclip":
+            raise
+        _complain(EngineError(f"{error.name} is not installed, and this command needs it", "pip install edgeclip"))
+        return UNAVAILABLE
     except BrokenPipeError:  # the reader has gone, as `| head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

@@ -158,6 +158,66 @@ def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.Mon
     assert "EDGECLIP_FPS" in complaint(capsys)
 
 
+@pytest.mark.parametrize("options", ["--label=", "--fps=2000", "--threads=1000", "--bundle=", "--smoothing=9999"])
+def test_a_value_that_no_run_can_have_is_a_usage_error(options: str, capsys: Captured) -> None:
+    assert main(["run", "--source", "demo", options]) == USAGE
+    assert options.partition("=")[0] in complaint(capsys)
+
+
+@pytest.mark.parametrize("module", ["cv2", "numpy", "msgspec", "ai_edge_litert", "yaml"])
+def test_a_missing_dependency_is_named_with_its_remedy(
+    module: str, tiny_path: Path, clip: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "edgeclip.yaml"
+    config.write_text(f"source: {clip}\nlabel: [dog, cat]\nbundle: {tiny_path}\n")
+    code = f"""
+import sys
+for name in ({module!r}, "tflite_runtime", "onnxruntime"):
+    sys.modules[name] = None
+from edgeclip.cli import main
+sys.exit(main(["run", "--config", {str(config)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (UNAVAILABLE, "")
+    first, fix = done.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert module in first
+    assert "pip install" in fix
+
+
+@pytest.mark.parametrize("name", ["truncated.jpg", "truncated.png", "zero.jpg", "text.jpg", "empty/", "no-frames.mp4"])
+def test_what_shows_nothing_is_bad_data_in_one_message(name: str, tiny_path: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    content = {"zero.jpg": b"", "text.jpg": b"not a picture"}
+    for suffix in (".jpg", ".png"):
+        whole = cv2.imencode(suffix, picture)[1].tobytes()
+        content[f"truncated{suffix}"] = whole[: len(whole) // 2]
+    path = tmp_path / name
+    if name.endswith("/"):
+        path.mkdir()
+    elif name.endswith(".mp4"):
+        cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 64)).release()
+    else:
+        path.write_bytes(content[name])
+    done = subprocess.run(
+        program("run", "--source", path, "--label", "dog", "--label", "cat", "--bundle", tiny_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (BAD_DATA, "")
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / name}")
+
+
+def test_what_is_no_bundle_archive_is_bad_data_in_one_message(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(b"not an archive" * 1000)
+    assert main(["run", "--source", "demo", "--bundle", str(path)]) == BAD_DATA
+    assert str(path) in complaint(capsys)
+
+
 def test_a_missing_source_is_unavailable(capsys: Captured) -> None:
     assert main(["run", "--source", "/no/such/clip.mp4"]) == UNAVAILABLE
     assert "/no/such/clip.mp4" in complaint(capsys)
@@ -267,9 +327,11 @@ def test_without_labels_the_everyday_ones_are_used_and_said(
     assert "built-in everyday" in capfd.readouterr().err
 
 
-def test_a_missing_camera_is_unavailable_in_one_message(tiny_path: Path, labels: Path, capsys: Captured) -> None:
+def test_a_missing_camera_is_unavailable_in_one_message(
+    tiny_path: Path, labels: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["run", "--camera", "63", "--labels", str(labels), "--bundle", str(tiny_path)]) == UNAVAILABLE
-    assert "/dev/video63" in complaint(capsys)
+    assert "/dev/video63" in complaint(capfd)  # and nothing of OpenCV's or FFmpeg's own
 
 
 def test_a_damaged_bundle_is_bad_data(tiny_path: Path, clip: Path, tmp_path: Path, capsys: Captured) -> None:
