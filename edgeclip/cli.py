@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(EngineError(f"{error.name} is not installed, and this command needs it", "pip install edgeclip"))
         return UNAVAILABLE
+    except PermissionError as error:  # any file or directory along the way may refuse; each is told alike
+        _complain(DataError(f"{error.filename or error}: permission denied", "check its owner and permissions"))
+        return DataError.exit_code
     except BrokenPipeError:  # the reader has gone, as `| head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

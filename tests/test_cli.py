@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -209,6 +211,23 @@ def test_what_shows_nothing_is_bad_data_in_one_message(name: str, tiny_path: Pat
     assert (done.returncode, done.stdout) == (BAD_DATA, "")
     assert len(done.stderr.splitlines()) == 2, done.stderr
     assert done.stderr.startswith(f"error: {tmp_path / name}")
+
+
+def test_a_directory_that_may_not_be_read_is_named(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    closed, listed = tmp_path / "closed", Path.iterdir
+    shutil.copytree(tiny_path, closed)
+
+    def refuse(path: Path) -> Iterator[Path]:  # root, as in many containers, could read it whatever its mode
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for words in (["run", "--source", closed], ["inspect", closed], ["eval", closed, "--bundle", tiny_path]):
+        assert main([str(word) for word in words]) == BAD_DATA
+        assert f"error: {closed}: permission denied" in capsys.readouterr().err
 
 
 def test_what_is_no_bundle_archive_is_bad_data_in_one_message(tmp_path: Path, capsys: Captured) -> None:
