@@ -364,7 +364,7 @@ def _load_state(path: Path, state: State) -> None:
         state.phase, state.epoch, state.batch = stored["phase"], stored["epoch"], stored["batch"]
         state.losses, state.optimiser = stored.get("losses", []), stored["optimiser"]
         state.history = stored["history"]
-    except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
+    except (RuntimeError, LookupError, TypeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
         raise DataError(
             f"{path} does not continue this configuration: {error}", "start anew in another --out"
         ) from error

@@ -401,7 +401,7 @@ def test_a_run_already_begun_is_not_begun_again(tmp_path: Path, capsys: pytest.C
 def test_a_mistake_in_the_configuration_is_told_by_file_line_and_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], line: str | None, named: list[str]
 ) -> None:
-    path = toy.write_config(tmp_path, [BRIEF], **change)
+    path = toy.write_config(tmp_path, **{"phases": [BRIEF], **change})
     assert main(["train", str(path), "--out", str(tmp_path / "out")]) == CONFIGURATION
     said = complaint(capsys)
     number = path.read_text().splitlines().index(line) + 1 if line else 1
@@ -436,7 +436,7 @@ def test_data_that_is_not_there_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.txt").write_text("mauve\n", encoding="utf-8")
-    path = toy.write_config(tmp_path, [BRIEF], **change)
+    path = toy.write_config(tmp_path, **{"phases": [BRIEF], **change})
     assert main(["train", str(path), "--out", "out"]) == BAD_DATA
     assert named in complaint(capsys)
 
