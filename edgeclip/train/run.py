@@ -23,9 +23,17 @@ from edgeclip.progress import Progress, duration
 from edgeclip.train import losses
 from edgeclip.train.checkpoint import CheckpointFacts, save_checkpoint
 from edgeclip.train.config import Phase, TrainConfig
+from edgeclip.train.corpus import read_synonyms, synonyms_of
 from edgeclip.train.curves import draw_curves
 from edgeclip.train.data import Batch, PairSet, epoch_batches, read_lines, read_pairs
-from edgeclip.train.space import PhraseTargets, TeacherSpace, phrase_targets, teacher_answers, teacher_space
+from edgeclip.train.space import (
+    PhraseTargets,
+    TeacherSpace,
+    neighbour_targets,
+    phrase_targets,
+    teacher_answers,
+    teacher_space,
+)
 from edgeclip.train.towers import DualEncoder
 from edgeclip.train.vocabulary import encode, train_tokenizer
 from edgeclip.train.zeroshot import accuracy, embed_pictures, label_bank, normalised, retrieval
@@ -159,6 +167,7 @@ def _run_phase(state: State, phase: Phase, material: Material, state_path: Path,
             ) from error
     bank = _class_bank(state.model, material) if phase.loss == "bank" or phase.soft else None
     answers = _teacher_answers(state.model, material) if phase.answers else None
+    places = _neighbours(state.average, material) if phase.neighbours else material.targets
     among = np.arange(len(pairs))
     if phase.images == "teacher" and material.space:
         among = among[material.space.known.numpy()]
@@ -181,7 +190,7 @@ def _run_phase(state: State, phase: Phase, material: Material, state_path: Path,
             for group in optimiser.param_groups:
                 group["lr"] = phase.learning_rate * _schedule(step / total, phase.warmup)
             rng = np.random.default_rng((*seed, state.batch, 1))
-            loss = _loss(model, phase, material, batch, bank, answers, rng)
+            loss = _loss(model, phase, material, batch, bank, answers, places, rng)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(decayed + others, 3.0)
@@ -224,7 +233,7 @@ def _write_history(out: Path, history: list[dict[str, Any]]) -> None:
 
 def _loss(
     model: DualEncoder, phase: Phase, material: Material, batch: Batch,
-    bank: Tensor | None, answers: Answers | None, rng: np.random.Generator,
+    bank: Tensor | None, answers: Answers | None, places: PhraseTargets | None, rng: np.random.Generator,
 ) -> Tensor:  # fmt: skip
     """The phase's weighted sum of losses over one batch."""
     space, scale = material.space, model.log_scale.exp()
@@ -265,13 +274,12 @@ def _loss(
         if len(seen) and answers:
             named = answers.probabilities[batch.indices][seen]
             loss = loss + phase.answers * losses.distil_answers(image, named, answers.texts, scale)
-    if phase.anchor:
-        targets = material.targets
-        assert targets is not None
-        rows = rng.choice(len(targets.phrases), phase.batch)
-        wanted = [_templated(material, targets.phrases[row], rng) for row in rows]
+    if phase.anchor or phase.neighbours:
+        assert places is not None
+        rows = rng.choice(len(places.phrases), phase.batch)
+        wanted = [_templated(material, places.phrases[row], rng) for row in rows]
         anchored = model.encode_text(material.ids(wanted))
-        loss = loss + phase.anchor * losses.distil_cosine(anchored, targets.vectors[rows])
+        loss = loss + (phase.anchor or phase.neighbours) * losses.distil_cosine(anchored, places.vectors[rows])
     return loss
 
 
@@ -301,6 +309,27 @@ def _teacher_answers(model: DualEncoder, material: Material) -> Answers:
     with torch.no_grad():
         texts = label_bank(phrases, material.config.templates, _text_encoder(model, material)).clone()
     return Answers(texts, probabilities)
+
+
+def _neighbours(model: DualEncoder, material: Material) -> PhraseTargets:
+    """Every phrase's place by those of the class phrases and their synonyms; class phrases many times over, so that
+    they are learned as often as all others together."""
+    classes, config = material.train.classes, material.config
+    synonyms = read_synonyms(config.synonyms) if config.synonyms else {}
+    taken = set(classes)
+    others = [(word, row) for row, name in enumerate(classes) for word in synonyms_of(name, synonyms)]
+    others = [(word, row) for word, row in others if word not in taken]
+    with torch.no_grad():
+        vectors = label_bank(classes, config.templates, _text_encoder(model, material))
+    anchors = classes + [word for word, _ in others]
+    placed = neighbour_targets(
+        config.teachers.text, anchors, vectors[[*range(len(classes)), *(row for _, row in others)]]
+    )
+    own = PhraseTargets(anchors, vectors[[*range(len(classes)), *(row for _, row in others)]])
+    times = max(len(placed.phrases) // len(own.phrases), 1)
+    return PhraseTargets(
+        placed.phrases + own.phrases * times, torch.cat([placed.vectors, own.vectors.repeat(times, 1)])
+    )
 
 
 def _text_encoder(model: DualEncoder, material: Material) -> Any:

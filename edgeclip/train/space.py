@@ -7,6 +7,7 @@ space of `dim` dimensions in which both towers of a small dual encoder can live.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -22,6 +23,7 @@ from edgeclip.errors import DataError
 
 ADAPTER_STEPS = 1500
 ADAPTER_BATCH = 1024
+NEIGHBOUR_WIDTH = 0.05  # of the kernel, in cosine
 
 
 def read_vectors(path: str, key: str = "keys") -> tuple[list[str], npt.NDArray[np.float32]]:
@@ -93,8 +95,11 @@ def _principal(rows: npt.NDArray[np.float32], dim: int) -> tuple[npt.NDArray[np.
 
 
 def _kept(path: Path, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    with np.load(path) as stored:
-        mean, basis = stored["mean"], stored["basis"]
+    try:
+        with np.load(path) as stored:
+            mean, basis = stored["mean"], stored["basis"]
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged: {error}", "start anew in another --out") from error
     if basis.shape != shape or mean.shape != shape[:1]:
         raise DataError(f"{path}: a basis {basis.shape}, and {shape} is wanted", "start anew in another --out")
     return mean, basis
@@ -168,6 +173,24 @@ def phrase_targets(
         schedule.step()
     with torch.no_grad():
         return PhraseTargets(phrases, functional.normalize(features @ weight, dim=1))
+
+
+def neighbour_targets(text_path: str, anchors: list[str], vectors: Tensor) -> PhraseTargets:
+    """Where every phrase the text teacher knows belongs, by its neighbours among phrases whose place is known.
+
+    anchors: phrases [A] (those the text teacher does not know are left out); vectors: [A, D], their places. A phrase
+    points to the mean of the anchors' places, weighted by their cosine in the text teacher's space (Nadaraya, 1964;
+    Watson, 1964): one with a near synonym follows it, one with none lies among the nearest.
+    """
+    phrases, rows = read_vectors(text_path)
+    where = {phrase: index for index, phrase in enumerate(phrases)}
+    kept = [index for index, anchor in enumerate(anchors) if anchor in where]
+    if not kept:
+        raise DataError(f"{text_path}: none of {len(anchors)} class phrases", "compute it with --data")
+    features = torch.from_numpy(rows)
+    near, places = features[[where[anchors[index]] for index in kept]], vectors[kept]
+    weights = (torch.softmax(part @ near.T / NEIGHBOUR_WIDTH, dim=1) for part in torch.split(features, 2048))
+    return PhraseTargets(phrases, functional.normalize(torch.cat([part @ places for part in weights]), dim=1))
 
 
 def teacher_answers(space: TeacherSpace, bank: str, bank_scale: float) -> tuple[list[str], Tensor]:

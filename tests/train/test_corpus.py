@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeclip.errors import BAD_DATA, DataError
-from edgeclip.train.corpus import main, wordnet_phrases
+from edgeclip.train.corpus import main, read_synonyms, synonyms_of, wordnet_phrases, wordnet_synonyms
 
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by
@@ -64,3 +64,30 @@ def test_the_command_writes_one_phrase_a_line(
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert "fix: apt-get install wordnet-base" in said
+
+
+def test_synonyms_are_those_of_the_commonest_visible_sense(wordnet: Path) -> None:
+    with (wordnet / "data.noun").open("a", encoding="ascii") as stream:
+        stream.write("04000000 06 n 02 dog 1 firedog 0 001 @ 1 n 0000 | metal supports for logs\n")
+    found = wordnet_synonyms(wordnet)
+    assert found["dog"] == ["domestic dog", "canis familiaris"]  # counted 40 times, the firedog never
+    assert found["firedog"] == ["dog"]
+    assert found["pizza pie"] == ["pizza"]
+    assert "chair" not in found
+    assert "idea" not in found
+
+
+def test_synonyms_are_found_in_brackets_and_plurals(wordnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wordnet / "synonyms.txt"
+    monkeypatch.setattr(sys, "argv", ["corpus", str(wordnet), "--out", str(wordnet / "c"), "--synonyms", str(path)])
+    assert main() == 0
+    synonyms = read_synonyms(str(path))
+    assert synonyms == wordnet_synonyms(wordnet)
+    for phrase in ("pizza", "pizzas", "pizza (a dish)"):
+        assert synonyms_of(phrase, synonyms) == ["pizza pie"]
+    assert synonyms_of("chairs", synonyms) == []
+
+
+def test_a_file_of_synonyms_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt"):
+        read_synonyms(str(tmp_path / "none.txt"))

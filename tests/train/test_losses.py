@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -124,3 +125,14 @@ def test_distil_soft_is_the_divergence_from_the_teacher() -> None:
 def test_distil_soft_vanishes_where_the_student_is_the_teacher() -> None:
     image, bank = unit(4, 5, 8), unit(6, 5, 10)
     assert losses.distil_soft(image, image, bank, torch.tensor(8.0), 8.0).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_distil_answers_is_the_divergence_from_what_was_answered() -> None:
+    image, bank = unit(4, 5, 11), unit(6, 5, 12)
+    answered = torch.softmax(torch.from_numpy(np.random.default_rng(13).normal(size=(4, 6))), dim=1)
+    wanted = 0.0
+    for i in range(4):
+        given = log_softmax([8.0 * float(image[i] @ row) for row in bank])
+        wanted += sum(float(t) * (math.log(t) - g) for t, g in zip(answered[i], given, strict=True))
+    loss = losses.distil_answers(image, answered, bank, torch.tensor(8.0, dtype=torch.float64))
+    assert loss.item() == pytest.approx(wanted / 4, rel=1e-9)

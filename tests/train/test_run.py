@@ -31,6 +31,7 @@ from edgeclip.train.checkpoint import load_checkpoint
 from edgeclip.train.curves import draw_curves
 from edgeclip.train.data import read_pairs
 from edgeclip.train.run import train
+from edgeclip.train.towers import DualEncoder
 from edgeclip.train.vocabulary import encode
 from edgeclip.train.zeroshot import accuracy, embed_pictures, label_bank
 
@@ -164,6 +165,45 @@ def test_teachers_words_then_pictures(tmp_path: Path) -> None:
         vectors = model.encode_text(torch.from_numpy(encode(facts.tokenizer, pairs.classes, 12)))
     right = (space.images @ vectors.T).argmax(1).numpy() == pairs.class_ids
     assert right.mean() > 0.9
+
+
+def test_words_without_pictures_follow_their_neighbours(tmp_path: Path) -> None:
+    """As nano's last phase: synonyms go to the class phrase they are near, which itself stays where it was."""
+    made = toy.pictures(16, 1)
+    toy.write_tar(tmp_path / "train.tar", made)
+    teachers = toy.write_teachers(tmp_path, made)
+    (tmp_path / "corpus.txt").write_text("crimson\n", encoding="utf-8")
+    (tmp_path / "synonyms.txt").write_text("red\tscarlet\nblack\tpink\n", encoding="utf-8")
+    looks = {
+        "name": "looks", "train": ["image"], "loss": "bank", "epochs": 4, "batch": 16, "learning_rate": 5e-3,
+        "answers": 1.0,
+    }  # fmt: skip
+    config = toy.write_config(
+        tmp_path, [looks], teachers=teachers, corpus=str(tmp_path / "corpus.txt"),
+        synonyms=str(tmp_path / "synonyms.txt"),
+    )  # fmt: skip
+    out = tmp_path / "out"
+    train(config, out, False, Silent())
+    before, _ = load_checkpoint(out / "checkpoint.safetensors")
+    last = {
+        "name": "synonyms", "train": ["text"], "images": "teacher", "epochs": 30, "batch": 16, "learning_rate": 5e-3,
+        "pair": 0.0, "neighbours": 1.0,
+    }  # fmt: skip
+    config = toy.write_config(
+        tmp_path, [looks, last], teachers=teachers, corpus=str(tmp_path / "corpus.txt"),
+        synonyms=str(tmp_path / "synonyms.txt"),
+    )  # fmt: skip
+    train(config, out, True, Silent())
+    after, facts = load_checkpoint(out / "checkpoint.safetensors")
+
+    def vectors(model: DualEncoder, words: list[str]) -> torch.Tensor:
+        with torch.no_grad():
+            return model.encode_text(torch.from_numpy(encode(facts.tokenizer, words, 12)))
+
+    names = list(toy.COLOURS)
+    assert (vectors(before, names) * vectors(after, names)).sum(1).mean() > 0.9
+    assert (vectors(after, ["crimson"]) @ vectors(after, names).T).argmax() == names.index("red")
+    assert torch.equal(before.state_dict()["image.head.weight"], after.state_dict()["image.head.weight"])
 
 
 def test_distillation_alone_follows_the_teacher(tmp_path: Path) -> None:

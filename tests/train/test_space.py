@@ -9,7 +9,14 @@ import toy
 
 from edgeclip.errors import DataError
 from edgeclip.train import space
-from edgeclip.train.space import bank_phrase, phrase_targets, read_vectors, teacher_space
+from edgeclip.train.space import (
+    bank_phrase,
+    neighbour_targets,
+    phrase_targets,
+    read_vectors,
+    teacher_answers,
+    teacher_space,
+)
 
 NAMES = list(toy.COLOURS)
 MADE = toy.pictures(8)
@@ -136,3 +143,60 @@ def test_a_bank_without_any_phrase_of_the_text_teacher_is_refused(files: dict[st
 )
 def test_bank_names_are_said_as_a_person_would(name: str, phrase: str) -> None:
     assert bank_phrase(name) == phrase
+
+
+# -- neighbours and answers --------------------------------------------------------------------------------------------
+
+
+def test_a_phrase_goes_to_its_neighbours(files: dict[str, str]) -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(len(NAMES), 8, generator=torch.Generator().manual_seed(1)))
+    placed = neighbour_targets(files["text"], [*NAMES, "no such phrase"], torch.cat([vectors, vectors[:1]]))
+    assert placed.phrases == [*NAMES, "crimson"]
+    near = placed.vectors @ vectors.T
+    assert near.argmax(1).tolist() == [*range(len(NAMES)), NAMES.index("red")]
+    assert near.diagonal().min() > 0.95
+    torch.testing.assert_close(placed.vectors.norm(dim=1), torch.ones(len(placed.phrases)))
+
+
+def test_neighbours_need_one_phrase_that_is_known(files: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=r"text\.npz"):
+        neighbour_targets(files["text"], ["no such phrase"], torch.ones(1, 8))
+
+
+def test_the_teachers_answers_are_its_own_names_of_a_picture(files: dict[str, str]) -> None:
+    space_ = teacher_space(files["image"], KEYS, 8)
+    phrases, scores = teacher_answers(space_, files["bank"], 100.0)
+    assert phrases == sorted(NAMES)
+    torch.testing.assert_close(scores.sum(1), torch.ones(len(KEYS)))
+    assert (scores.argmax(1).numpy() == CLASS_IDS).mean() > 0.5  # the toy's images share what its words have not
+
+
+def test_names_that_are_one_phrase_are_added_up(files: dict[str, str], tmp_path: Path) -> None:
+    with np.load(files["bank"]) as stored:
+        names, rows = stored["names"].tolist(), stored["embeddings"]
+    double = tmp_path / "double.npz"
+    np.savez(double, names=np.array([*names, "red-other"]), embeddings=np.concatenate([rows, rows[:1]]))
+    space_ = teacher_space(files["image"], KEYS, 8)
+    phrases, scores = teacher_answers(space_, str(double), 10.0)
+    assert phrases == sorted(NAMES)
+    assert (
+        scores[:, phrases.index("red")].mean()
+        > teacher_answers(space_, files["bank"], 10.0)[1][:, phrases.index("red")].mean()
+    )
+
+
+def test_a_run_keeps_to_the_space_it_began_with(files: dict[str, str], tmp_path: Path) -> None:
+    kept = tmp_path / "space.npz"
+    first = teacher_space(files["image"], KEYS, 8, kept)
+    some = tmp_path / "some.npz"
+    with np.load(files["image"]) as stored:
+        np.savez(some, keys=stored["keys"][:20], embeddings=stored["embeddings"][:20])
+    again = teacher_space(str(some), KEYS, 8, kept)
+    torch.testing.assert_close(again.images[:20], first.images[:20])
+    other = teacher_space(str(some), KEYS, 8)
+    assert not torch.allclose(other.images[:20], first.images[:20], atol=1e-2)
+    with pytest.raises(DataError, match=r"space\.npz"):
+        teacher_space(files["image"], KEYS, 6, kept)
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"space\.npz is damaged"):
+        teacher_space(files["image"], KEYS, 8, kept)
