@@ -7,7 +7,6 @@ space of `dim` dimensions in which both towers of a small dual encoder can live.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -96,9 +95,10 @@ def _principal(rows: npt.NDArray[np.float32], dim: int) -> tuple[npt.NDArray[np.
 
 def _kept(path: Path, shape: tuple[int, int]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream:
+            stored = np.load(stream)
             mean, basis = stored["mean"], stored["basis"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} is damaged: {error}", "start anew in another --out") from error
     if basis.shape != shape or mean.shape != shape[:1]:
         raise DataError(f"{path}: a basis {basis.shape}, and {shape} is wanted", "start anew in another --out")
