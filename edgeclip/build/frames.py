@@ -11,6 +11,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from edgeclip.capture.folder import FRAMES, INDEX
 from edgeclip.errors import DataError
 from edgeclip.runtime.sources.pictures import SUFFIXES, read_picture
 from edgeclip.types import Pixels
@@ -33,6 +34,8 @@ def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
         return demo_frames(wanted)
     path = Path(place).expanduser()
     if path.is_dir():
+        if (path / INDEX).is_file():  # written by `edgeclip capture`: its contact sheet is no frame
+            path = path / FRAMES
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return mixed_frames(place, inside, wanted, seed)
     if path.is_file():
