@@ -24,8 +24,8 @@ from edgeclip.runtime.sinks.jsonl import utc
 from edgeclip.runtime.sources.pictures import read_picture
 from edgeclip.types import Engine, Frame, Pixels
 
-NEAR_BELOW = 1.5  # grey levels between thumbnails; `edgeclip build` takes two frames for one below 1.0
-NOISE = 2.0  # grey levels, standard deviation: a camera's own, between two pictures of the same thing
+NEAR_BELOW = 1.1  # grey levels between thumbnails; `edgeclip build` takes two frames for one below 1.0
+NOISE = 1.0  # grey levels, standard deviation: what is left of a camera's own at the size the engine sees
 PNG_COMPRESSION = 1  # zlib's fastest: nearly as small as its default on a camera's noise
 PAUSE_S = 1.0  # a longer one between two frames is an outage: nothing new could have come in it
 FIRST_TICK_S, TICKS = 0.1, 300  # the time between ticks grows with the capture: a month's history is a few thousand

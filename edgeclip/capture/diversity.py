@@ -23,7 +23,7 @@ from edgeclip.types import Embeddings
 
 Floats = npt.NDArray[np.float32]
 
-GAIN = 1.02  # a swap must beat the closest pair by this: the disk is not worn for less
+GAIN = 1.05  # a swap must beat the closest pair by this much: a disk is not worn for less
 
 
 @dataclass(frozen=True, slots=True)
