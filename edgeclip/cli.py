@@ -281,7 +281,7 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
         return OK
     counts = outcome.counts
     print(
-        f"{outcome.out}: {outcome.kept} frames kept, {outcome.new} of them in this run of {outcome.seconds:.1f} s; "
+        f"{outcome.out}: {outcome.kept} frames; this run of {outcome.seconds:.1f} s took in {outcome.new}; "
         f"{outcome.ended}"
     )
     print(
