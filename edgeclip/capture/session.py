@@ -17,7 +17,7 @@ from edgeclip.capture.collector import Collector
 from edgeclip.capture.folder import CaptureFolder, Counts
 from edgeclip.capture.quality import MIN_SHARPNESS
 from edgeclip.capture.report import BUILD_MINIMUM, write_reports
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, UsageError
 from edgeclip.progress import Progress, Silent, duration
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.backends import load_engine
@@ -26,7 +26,7 @@ from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
 
-FRAMES = 512
+FRAMES, FRAMES_MOST = 512, 4096  # all distances between them are kept: 64 MiB for the most
 FIRST_SAID_S, SAID_MOST_S = 2.0, 60.0  # between two lines of progress, twice as long each time
 
 
@@ -82,6 +82,8 @@ def capture(
     Raises EdgeclipError; what was kept until then is on the disk, and the next capture into the folder goes on with it.
     """
     progress = progress or Silent()
+    if options.frames > FRAMES_MOST:
+        raise UsageError(f"--frames {options.frames}: at most {FRAMES_MOST}", "256 to 512 are best for calibration")
     news: SimpleQueue[str] = SimpleQueue()  # of the sources, from their own threads
     feeds = [_supervised(uri, options, news.put) for uri in options.source]
     bundle = open_bundle(options.bundle)
@@ -97,7 +99,7 @@ def capture(
             collector.read_back(Preprocessor(facts), progress)
         for feed in feeds:
             stack.enter_context(feed)
-        progress.stage("capturing", collector.pool.capacity)
+        progress.stage(f"capturing up to {collector.pool.capacity} frames")  # no total: it need not get there
         progress.advance(collector.pool.count)
         ahead = stack.enter_context(Ahead(feeds, lambda: Preprocessor(facts)))
         ended = _watch(ahead, collector, options, stop, progress, news)
@@ -163,6 +165,7 @@ def _watch(
                 said_s, pause_s = now_s, min(2.0 * pause_s, SAID_MOST_S)
     finally:
         collector.tick(force=True)
+        progress.note(str(collector))
     return ended or "the source has ended"
 
 

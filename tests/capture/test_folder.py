@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,20 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write"), CaptureFolder(tmp_path / "file" / "set"):
         pass
+
+
+def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
+    directory = filled(tmp_path / "set", 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with CaptureFolder(directory) as folder:
+        newer = row(folder.next_file(), replaces="000001.png")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(ConfigError, match="cannot write") as raised:
+                folder.add(newer, bytes(1_000_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "nothing captured so far is lost" in raised.value.hint
+    assert pictures(directory) == ["000001.png", "000002.png"]
+    with CaptureFolder(directory) as folder:
+        assert list(folder.rows) == ["000001.png", "000002.png"]

@@ -304,12 +304,13 @@ def test_mistakes_have_their_exit_codes(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
     assert main(["capture", *out, *bundle]) == USAGE
+    assert main(["capture", "--source", str(film), "--frames", "5000", *out, *bundle]) == USAGE
     assert main(["capture", "--source", str(tmp_path / "no.mp4"), *out, *bundle]) == UNAVAILABLE
     assert main(["capture", "--source", str(film), *out, "--bundle", str(tmp_path / "none")]) == BAD_DATA
     assert not (tmp_path / "set").exists()
     assert main(["capture", "--source", str(film), "--out", str(tmp_path / "other"), *bundle]) == CONFIGURATION
     said = capsys.readouterr().err
-    assert said.count("error: ") == 4
+    assert said.count("error: ") == 5
     assert "Traceback" not in said
 
 
