@@ -9,11 +9,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from edgeclip import __version__
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, UsageError
+from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
 EPILOG = """\
 exit codes:
@@ -46,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeclipError as error:
         _complain(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "edgeclip":
+            raise
+        _complain(EngineError(f"{error.name} is not installed, and this command needs it", "pip install edgeclip"))
+        return UNAVAILABLE
+    except PermissionError as error:  # any file or directory along the way may refuse; each is told alike
+        _complain(DataError(f"{error.filename or error}: permission denied", "check its owner and permissions"))
+        return DataError.exit_code
     except BrokenPipeError:  # the reader has gone, as `| head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -236,11 +244,13 @@ def _bench(json: bool = False, bundle: str | None = None, **options: Any) -> int
     print(f"{result.bundle} on {result.runtime}, {result.cores} cores, {result.source}, {result.labels} labels")
     print(f"{'stage':<12}{'p50 ms':>10}{'p95 ms':>10}")
     for name, stage in result.stages.items():
-        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}")
+        mark = "  slowest" if name == result.slowest_stage else ""
+        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}{mark}")
     print(
-        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps: {result.ratio:.2f} of it, "
-        f"where the {result.slowest} is the slower part"
+        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps ({result.ratio:.2f} of it), "
+        f"reading and preprocessing alone {result.host_fps:.1f} fps"
     )
+    print(result.limit)
     print(f"{result.frames} frames, {result.rss_mb:.0f} MB, first decision {result.startup_s:.2f} s after the start")
     return OK
 
@@ -310,6 +320,11 @@ def _build(recipe: str, eval_labels: str | None = None, target: str | None = Non
     return OK
 
 
+def _help(words: Sequence[str] = ()) -> int:
+    make_parser().parse_args([*words, "--help"])
+    return OK
+
+
 def _usual_bundle() -> str | None:
     """The bundle that the environment names, as for `run`; None for the one that comes with edgeclip."""
     return os.environ.get("EDGECLIP_BUNDLE") or None
@@ -326,7 +341,7 @@ def _print_json(value: Any) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Options that were not given are absent from the namespace, so that lower layers of configuration show."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edgeclip",
         description="Watch a camera in words: CLIP engines at INT8 on small machines.",
         epilog=EPILOG,
@@ -345,7 +360,40 @@ def make_parser() -> argparse.ArgumentParser:
     _add_capture(commands)
     _add_build(commands)
     _add_verify(commands)
+    _add_help(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, complaining in two lines like everything else, with the nearest word that there is."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = _nearest(unknown[0].partition("=")[0], self._option_string_actions)
+            self._refuse(f"{unknown[0]} is no option or argument of `{self.prog}`", near)
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        argument, wrong, _ = message.partition(": invalid choice: ")
+        word = message.split("'")[1] if wrong and "'" in message else ""
+        if not word:
+            self._refuse(message)
+        choices = [name for action in self._actions for name in action.choices or ()]
+        self._refuse(
+            f"{word} is no {argument.removeprefix('argument ').lower()} of {self.prog}", _nearest(word, choices)
+        )
+
+    def _refuse(self, message: str, near: str = "") -> NoReturn:
+        see = f"`{self.prog} --help` lists what there is"
+        _complain(UsageError(message, f"did you mean `{near}`? {see}" if near else see))
+        sys.exit(UsageError.exit_code)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 def _add(commands: Any, name: str, function: Any, help: str, description: str = "") -> argparse.ArgumentParser:
@@ -483,10 +531,19 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    parser = _add(commands, "train", _train, "train both towers from pairs of pictures and texts")
-    parser.add_argument("config", metavar="CONFIG.yaml", help="what to train on, and how")
-    parser.add_argument("--out", metavar="DIR", help="checkpoints, history and curves (default: runs/CONFIG)")
-    parser.add_argument("--resume", action="store_true", help="go on where a run in the same directory stopped")
+    parser = _add(
+        commands,
+        "train",
+        _train,
+        "train both towers from pairs of pictures and texts",
+        "Train an image and a text tower from pairs: tar shards, class folders, or a CSV of path,text. Each epoch is "
+        "measured on the dev set and added to DIR/history.jsonl and DIR/curves.png; the end is "
+        "DIR/checkpoint.safetensors, which `edgeclip build` takes. A run that was stopped, even by kill -9, goes on "
+        "with --resume. engines/nano-train.yaml is an example of CONFIG.yaml.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="data, towers, teachers and phases of training")
+    parser.add_argument("--out", metavar="DIR", help="state, checkpoint, history and curves (default: runs/CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in the same DIR stopped")
 
 
 def _add_capture(commands: Any) -> None:
@@ -535,6 +592,11 @@ def _add_build(commands: Any) -> None:
     parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
     parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
     parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
+
+
+def _add_help(commands: Any) -> None:
+    parser = _add(commands, "help", _help, "say how edgeclip, or one of its commands, is used")
+    parser.add_argument("words", nargs="*", metavar="COMMAND", help="run, labels check, ...")
 
 
 def _camera(text: str) -> str:

@@ -14,7 +14,7 @@ import edgeclip
 PACKAGE = Path(edgeclip.__file__).parent
 
 # A layer imports itself and the layers above it in this table. Within RUN, stages import no other stage.
-LEAVES = {"", "atomic", "bundle", "errors", "progress", "registry", "types", "yamlfile"}
+LEAVES = {"", "archive", "atomic", "bundle", "errors", "picture", "progress", "registry", "types", "yamlfile"}
 STAGES = {
     "backends": {"backends"},
     "decision": {"decision"},

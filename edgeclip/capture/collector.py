@@ -16,12 +16,12 @@ from edgeclip.capture.folder import CaptureFolder, Counts, Row, Tick
 from edgeclip.capture.quality import MIN_SHARPNESS, judge, thumbnail
 from edgeclip.capture.shown import Shown
 from edgeclip.errors import DataError
+from edgeclip.picture import read_picture
 from edgeclip.progress import Progress, duration
 from edgeclip.runtime.ahead import Prepared
 from edgeclip.runtime.golden import ConstantGuard, load_golden
 from edgeclip.runtime.preprocess import Batch, Preprocessor
 from edgeclip.runtime.sinks.jsonl import utc
-from edgeclip.runtime.sources.pictures import read_picture
 from edgeclip.types import Engine, Frame, Pixels
 
 NEAR_BELOW = 1.1  # grey levels between thumbnails; `edgeclip build` takes two frames for one below 1.0

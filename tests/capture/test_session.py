@@ -25,10 +25,10 @@ from edgeclip.capture.folder import INDEX, CaptureFolder, Row
 from edgeclip.capture.session import CaptureOptions, Outcome, capture
 from edgeclip.cli import main
 from edgeclip.errors import BAD_DATA, CONFIGURATION, OK, UNAVAILABLE, USAGE, DataError
+from edgeclip.picture import read_picture
 from edgeclip.progress import Silent
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.preprocess import Preprocessor
-from edgeclip.runtime.sources.pictures import read_picture
 from edgeclip.types import Pixels
 
 FRAMES = 6 * (STILL + EVENT)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgeclip.errors import SourceError
-from edgeclip.runtime.sources.pictures import read_picture
+from edgeclip.picture import read_picture
 from edgeclip.types import Pixels
 
 WIDTH, HEIGHT, FPS = 640, 480, 30.0
