@@ -339,6 +339,15 @@ def test_build_takes_the_folder_and_only_its_frames(film: Path, take: Callable[.
     assert len(selection.frames) == outcome.kept  # none of them is a duplicate to it
 
 
+def test_capture_asks_for_no_less_than_build_does() -> None:
+    from edgeclip.build.recipe import MINIMUM_FRAMES, Sampling
+    from edgeclip.capture import collector, quality, report
+
+    assert report.BUILD_MINIMUM == MINIMUM_FRAMES
+    assert quality.BLANK_BELOW >= Sampling().blank_below
+    assert collector.NEAR_BELOW >= Sampling().near_below
+
+
 def test_progress_tells_how_many_and_how_new(film: Path, tiny_path: Path, tmp_path: Path) -> None:
     class Notes(Silent):
         steps = 0
