@@ -7,6 +7,7 @@ Needs tmux, and what `make setup` installs.
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def table(path: Path) -> None:
         screen = subprocess.run(capture, check=True, capture_output=True, text=True).stdout
     finally:
         subprocess.run(["tmux", "kill-session", "-t", SESSION], check=False)
-    console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(screen.rstrip("\n")))
     path.write_text(console.export_svg(title="edgeclip run --source demo", theme=MONOKAI))
 
