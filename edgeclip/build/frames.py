@@ -118,10 +118,10 @@ def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
 
 
 def demo_frames(wanted: int) -> Iterator[Pixels]:
-    """Frames of the demo source, half a second of its camera apart."""
-    from edgeclip.runtime.sources.demo import Demo
+    """Frames of the demo source over all its photographs, half a second of its camera apart."""
+    from edgeclip.runtime.sources.demo import PHOTOGRAPHS, Demo
 
-    demo = Demo()
+    demo = Demo(chosen=PHOTOGRAPHS)
     demo.open()
     for number in range(wanted):
         yield demo.frame(number * DEMO_STRIDE)
