@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeclip
-from edgeclip.atomic import atomic_write, sync_directory
 from edgeclip.build.export import Exported
 from edgeclip.build.order import Order, tool_versions
 from edgeclip.build.quantize import DYNAMIC
 from edgeclip.build.report import Candidate, Report
 from edgeclip.bundle import (
-    CHECKSUMS,
     MANIFEST,
     SCHEMA,
     Bundle,
@@ -34,27 +30,13 @@ from edgeclip.bundle import (
     sha256,
     write_digests,
 )
-from edgeclip.errors import UsageError
+from edgeclip.replace import CARD, replace_bundle
 from edgeclip.runtime.backends import candidates, open_engine
 from edgeclip.runtime.golden import check_golden
 
-CARD = "README.md"  # a model card that lies in the bundle's place is carried over
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def require_replaceable(out: Path) -> None:
-    """Raises UsageError where `out` holds something that is not a bundle: it would be lost."""
-    if out.suffix == ".tar" or not out.exists():
-        if out.is_dir():
-            raise UsageError(f"{out} is a directory", "give another --out, or remove it")
-        return
-    if not out.is_dir():
-        raise UsageError(f"{out} exists and is not a bundle directory", "give another --out")
-    others = [entry.name for entry in out.iterdir() if entry.name != CARD]
-    if others and MANIFEST not in others:
-        raise UsageError(f"{out} holds {sorted(others)[0]} and no {MANIFEST}: not a bundle", "give another --out")
 
 
 def pack(order: Order, exported: Exported, report: Report, quantized: Path, verified: Path) -> bool:
@@ -125,9 +107,7 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
         (fresh / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         write_digests(fresh)
         self_test(open_bundle(fresh))
-        if out.suffix == ".tar":
-            return write_archive(fresh, out)
-        return replace_directory(fresh, out, holder / "old")
+        return replace_bundle(fresh, out, holder / "old")
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -142,40 +122,3 @@ def self_test(bundle: Bundle) -> None:
                     check_golden(engine, bundle)
             finally:
                 engine.close()
-
-
-def replace_directory(fresh: Path, out: Path, aside: Path) -> bool:
-    sums = out / CHECKSUMS
-    if sums.is_file() and sums.read_bytes() == (fresh / CHECKSUMS).read_bytes():
-        return False
-    for path in fresh.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-    fresh.chmod(0o755)
-    if out.exists():
-        os.rename(out, aside)
-    try:
-        os.rename(fresh, out)
-    except OSError:
-        if aside.exists():
-            os.rename(aside, out)
-        raise
-    sync_directory(out.parent)
-    return True
-
-
-def write_archive(fresh: Path, out: Path) -> bool:
-    """One level of plain files, without times or owners: the same bundle is the same archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(fresh.iterdir()):
-            member = tarfile.TarInfo(path.name)
-            member.size = path.stat().st_size
-            member.mode = 0o644
-            with path.open("rb") as data:
-                tar.addfile(member, data)
-    if out.is_file() and out.read_bytes() == stream.getvalue():
-        return False
-    with atomic_write(out) as target:
-        target.write(stream.getvalue())
-    return True

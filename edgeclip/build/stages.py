@@ -14,7 +14,7 @@ from edgeclip.build.calibrate import calibrate
 from edgeclip.build.export import export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
-from edgeclip.build.pack import pack, require_replaceable
+from edgeclip.build.pack import pack
 from edgeclip.build.quantize import quantize
 from edgeclip.build.report import Report, load_report
 from edgeclip.build.steps import Steps, exclusive
@@ -22,6 +22,7 @@ from edgeclip.build.verify import verify
 from edgeclip.bundle import sha256
 from edgeclip.errors import EngineError
 from edgeclip.progress import Progress, Silent
+from edgeclip.replace import require_replaceable
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
 
