@@ -406,6 +406,8 @@ def _add_run(commands: Any) -> None:
         help="half-life of what was seen before (default: 0.5; single pictures: 0)",
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
+    parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
     )

@@ -19,6 +19,9 @@ import numpy as np
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
 from edgeclip.errors import EdgeclipError
 from edgeclip.runtime.backends import Backend, candidates, default_threads
+from edgeclip.runtime.backends.plan_target import gpu_arch
+from edgeclip.runtime.backends.plan_target import version as version_of
+from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
 from edgeclip.runtime.text_cache import default_cache_dir
 from edgeclip.trial import Trial, try_engine
 
@@ -58,7 +61,7 @@ def diagnose(bundle: str | Path | None = None) -> list[Check]:
         )
         checks.append(Check("bundle", "ok", f"{detail}, {opened.origin}"))
         checks += engines(opened)
-    return [*checks, tensorrt(), cache(), processor()]
+    return [*checks, tensorrt(), tensorrt_rtx(), cache(), processor()]
 
 
 def python() -> Check:
@@ -173,9 +176,18 @@ def tensorrt() -> Check:
     try:
         version = importlib.import_module("tensorrt").__version__
     except ImportError as error:
-        fix = "use JetPack's own: python3 -m venv --system-site-packages" if system else "pip install 'edgeclip[trt]'"
-        return Check("tensorrt", "warn", f"{where}, but TensorRT cannot be imported: {error}", fix)
-    return Check("tensorrt", "ok", f"{where}, TensorRT {version}")
+        return Check("tensorrt", "warn", f"{where}, but TensorRT cannot be imported: {error}", INSTALL[TENSORRT])
+    arch = gpu_arch() or "its driver does not answer"
+    return Check("tensorrt", "ok", f"{where} ({arch}), TensorRT {version}: compiles and runs plans")
+
+
+def tensorrt_rtx() -> Check:
+    """Not needed anywhere; it compiles ahead of time for RTX GPUs, and runs what it compiled on them."""
+    found = version_of(RTX)
+    if not found:
+        return Check("tensorrt-rtx", "ok", f"not installed: no plans for RTX GPUs; {INSTALL[RTX]} brings it")
+    runs = "compiles and runs plans" if gpu_arch() else "compiles plans ahead of time; running them takes an RTX GPU"
+    return Check("tensorrt-rtx", "ok", f"TensorRT-RTX {found}: {runs}")
 
 
 def cache() -> Check:

@@ -6,6 +6,7 @@ import io
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeclip
+from edgeclip.build.compile import PlanFiles
 from edgeclip.build.export import Exported
 from edgeclip.build.order import Order, tool_versions
 from edgeclip.build.quantize import DYNAMIC
@@ -30,8 +32,10 @@ from edgeclip.bundle import (
     sha256,
     write_digests,
 )
+from edgeclip.compile.bundles import with_plans
 from edgeclip.replace import CARD, replace_bundle
-from edgeclip.runtime.backends import candidates, open_engine
+from edgeclip.runtime.backends import PLAN, candidates, open_engine
+from edgeclip.runtime.backends.plan_target import runs_here
 from edgeclip.runtime.golden import check_golden
 
 GOLDEN = "golden.npz"
@@ -39,13 +43,21 @@ TOKENIZER = "tokenizer.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(order: Order, exported: Exported, report: Report, quantized: Path, verified: Path) -> bool:
+def pack(
+    order: Order,
+    exported: Exported,
+    report: Report,
+    quantized: Path,
+    verified: Path,
+    plans: Sequence[PlanFiles] = (),
+) -> bool:
     """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
-    # Image engines first, and TFLite before ONNX: a runtime takes the first entry it can run.
+    # Image engines first; plans, then TFLite, then ONNX: a runtime takes the first entry it can run.
     kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
     files = {entry.file: quantized / file for file, entry in entries.items()}
     files |= {name: verified / name for name in (TOKENIZER, GOLDEN, "report.json", "report.md")}
+    files |= {path.name: path for made in plans for path in (made.plan, made.layers)}
     manifest = Manifest(
         schema=SCHEMA,
         name=order.plan.recipe.name,
@@ -55,7 +67,7 @@ def pack(order: Order, exported: Exported, report: Report, quantized: Path, veri
         scoring=exported.scoring,
         preprocess=exported.preprocess,
         text=text_facts(exported),
-        engines=tuple(entries.values()),
+        engines=with_plans(tuple(entries.values()), [made.entry for made in plans]),
         golden=GOLDEN,
         checkpoint=f"sha256:{sha256(order.checkpoint)}",
         calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
@@ -113,9 +125,14 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
 
 
 def self_test(bundle: Bundle) -> None:
-    """Open every engine with the runtime and run the golden frames. Raises DataError or EngineError."""
+    """Open every engine with the runtime and run the golden frames. Raises DataError or EngineError.
+
+    Plans compiled ahead of time, for other devices than this, are left to them.
+    """
     for role in ("image", "text"):
         for entry in bundle.engines(role):
+            if entry.format == PLAN and not runs_here(entry.target):
+                continue
             engine = open_engine(bundle, entry, candidates(entry)[0][0], threads=1)
             try:
                 if role == "image":

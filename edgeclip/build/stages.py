@@ -1,4 +1,4 @@
-"""BUILD: checkpoint -> export -> calibrate -> quantize -> verify -> pack, as resumable steps that leave a bundle."""
+"""BUILD: export -> calibrate -> quantize -> verify -> compile -> pack, as resumable steps that leave a bundle."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgeclip.build.calibrate import calibrate
+from edgeclip.build.compile import PlanFiles, aims_for, compile_plans, load_plans
 from edgeclip.build.export import export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
@@ -59,7 +60,8 @@ def build(
 ) -> BuildResult:
     """Build a bundle from an engine recipe; what is given here goes before what the recipe says.
 
-    calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx". out: directory or .tar.
+    calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx", "tensorrt" (with a GPU),
+    "tensorrt-rtx" (without one too). out: directory or .tar.
     work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
     Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
     enough (nothing is written then), UsageError for what contradicts itself.
@@ -68,6 +70,7 @@ def build(
     require_tools()
     order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
     require_replaceable(order.out)
+    aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
         return run(order, progress)
 
@@ -136,9 +139,19 @@ def run(order: Order, progress: Progress) -> BuildResult:
         labels=[(label.name, label.prompts) for label in labels],
         golden=place_digest(order.golden),
     )
-    progress.stage("pack", 1)
     report = load_report(verified_in)
-    changed = pack(order, exported, report, quantized_in, verified_in)
+    plans: list[PlanFiles] = []
+    aims = aims_for(order.targets)
+    if aims:
+        compiled_in = step(
+            "compile",
+            None,
+            lambda directory: compile_plans(report.kept(), aims, quantized_in, directory, progress),
+            compilers=[(aim.library.runtime, aim.library.version, aim.archs) for aim in aims],
+        )
+        plans = load_plans(compiled_in)
+    progress.stage("pack", 1)
+    changed = pack(order, exported, report, quantized_in, verified_in, plans)
     progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
     progress.done()
     return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,10 @@ def compile_bundle(
         compiled = compile_engines(
             [(entry, bundle.file(entry.file)) for entry in sources(bundle)], aim, options, fresh, progress, workspace
         )
-        write_fresh(bundle, with_plans(bundle.manifest, [made.entry for made in compiled]), fresh)
-        tested = self_test(open_bundle(fresh), [made.entry for made in compiled], aim)
+        plans = [made.entry for made in compiled]
+        engines = with_plans(bundle.manifest.engines, plans)
+        write_fresh(bundle, msgspec.structs.replace(bundle.manifest, engines=engines), fresh)
+        tested = self_test(open_bundle(fresh), plans, aim)
         replace_bundle(fresh, out, holder / "old")
     return CompileResult(out, tuple(compiled), tested)
 
@@ -71,16 +73,15 @@ def sources(bundle: Bundle) -> list[EngineEntry]:
     return found
 
 
-def with_plans(manifest: Manifest, plans: list[EngineEntry]) -> Manifest:
+def with_plans(engines: Sequence[EngineEntry], plans: Sequence[EngineEntry]) -> tuple[EngineEntry, ...]:
     """Plans stand before the other engines of their role; those for the same TensorRT and GPUs go."""
     replaced = {(plan.role, plan.target.runtime, plan.target.gpu_arch) for plan in plans}
     kept = [
         entry
-        for entry in manifest.engines
+        for entry in engines
         if entry.format != PLAN or (entry.role, entry.target.runtime, entry.target.gpu_arch) not in replaced
     ]
-    engines = [entry for role in ("image", "text") for entry in (*plans, *kept) if entry.role == role]
-    return msgspec.structs.replace(manifest, engines=tuple(engines))
+    return tuple(entry for role in ("image", "text") for entry in (*plans, *kept) if entry.role == role)
 
 
 def write_fresh(bundle: Bundle, manifest: Manifest, fresh: Path) -> None:

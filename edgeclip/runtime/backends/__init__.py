@@ -92,12 +92,12 @@ def load_engine(bundle: Bundle, role: str, *, backend: str | None = None, thread
                 return open_engine(bundle, entry, candidate, threads)
             except StalePlan as error:
                 stale = stale or error
-                remedies[f"edgeclip compile {bundle.origin}, or another --backend"] = None
+                remedies[f"edgeclip compile {bundle.origin} (`run --recompile` does it), or another --backend"] = None
             except EngineError as error:
                 reasons.append(f"{entry.file} with {candidate.name}: {error.message}")
                 remedies[error.hint] = None
     if stale is not None:
-        raise StalePlan(stale.message, " or ".join(remedies))
+        raise StalePlan(stale.message, " or ".join(remedies), stale.runtime)
     if not remedies:
         offered = sorted({found.name for entry in bundle.engines(role) for found in candidates(entry)[0]})
         remedies[f"runtimes it has {role} engines for: {', '.join(offered) or 'none'}"] = None

@@ -21,7 +21,11 @@ JETPACKS = {35: "JetPack 5", 36: "JetPack 6", 38: "JetPack 7"}
 
 
 class StalePlan(EngineError):
-    """A plan for another TensorRT, GPU or JetPack than this device's: it is to be compiled again."""
+    """A plan for another TensorRT, GPU or JetPack than this device's: it is to be compiled again, by `runtime`."""
+
+    def __init__(self, message: str, hint: str, runtime: str) -> None:
+        super().__init__(message, hint)
+        self.runtime = runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,12 @@ def jetpack_fits(wanted: str, here: str) -> bool:
     return _numbers(wanted, 2) == _numbers(here, 2)
 
 
+def runs_here(target: Target) -> bool:
+    """Whether this machine has all that a plan needs."""
+    device = device_facts(target.runtime)
+    return bool(device.version and device.gpu_arch) and not mismatches(target, device)
+
+
 def require_match(target: Target, file: str, device: DeviceFacts) -> None:
     """Raises EngineError where TensorRT or a GPU is missing, StalePlan where the plan is for another device."""
     if not device.version:
@@ -119,7 +129,7 @@ def require_match(target: Target, file: str, device: DeviceFacts) -> None:
         first_gpu()  # likewise
     wrong = mismatches(target, device)
     if wrong:
-        raise StalePlan(f"{file} is not for this device: {'; '.join(wrong)}", "edgeclip compile BUNDLE")
+        raise StalePlan(f"{file} is not for this device: {'; '.join(wrong)}", "edgeclip compile BUNDLE", target.runtime)
 
 
 def _numbers(text: str, count: int) -> tuple[int, ...]:
