@@ -40,7 +40,7 @@ def test_says_what_it_is_and_can(checks: list[Check]) -> None:
     assert named(checks, "files, rtsp, http").status == "ok"
     assert "tiny: 32x32 pixels to 16 dimensions" in named(checks, "bundle").detail
     assert "cores for this process" in named(checks, "processor, memory").detail
-    assert {"python", "csi, gst", "demo", "tensorrt", "cache"} <= {check.name for check in checks}
+    assert {"python", "csi, gst", "demo", "tensorrt", "tensorrt-rtx", "cache"} <= {check.name for check in checks}
 
 
 def test_what_does_not_work_comes_with_a_remedy(checks: list[Check]) -> None:
@@ -75,8 +75,11 @@ def test_an_engine_that_computes_wrongly_fails(tmp_path: Path) -> None:
 def test_plan_engines_are_named(tmp_path: Path) -> None:
     forms = (engine("image", "plan", "tensorrt"), engine("image", "onnx"), engine("text", "onnx"))
     checks = doctor.engines(open_bundle(write_bundle(tmp_path / "b", engines=forms)))
-    assert (checks[0].name, checks[0].status) == ("image.plan", "warn")
-    assert "TensorRT" in checks[0].detail
+    assert checks[0].name == "image.plan on tensorrt"
+    assert (
+        "not installed" in checks[0].detail or "NVIDIA" in checks[0].detail or "not for this device" in checks[0].detail
+    )
+    assert checks[0].fix
 
 
 def test_a_missing_runtime_matters_only_where_nothing_else_runs(tiny: Bundle) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-GEMMS = ("gemm", "correlation", "conv", "matrix_multiply", "matmul", "fc")  # LayerType, in lower case, begins so
+GEMM = re.compile(r"gemm|correlation|conv(?!ert)|mat(rix)?_?mul", re.IGNORECASE)  # in a LayerType
 TYPES = {
     "int8": "int8",
     "uint8": "uint8",
@@ -43,7 +43,7 @@ class Layer(msgspec.Struct, frozen=True):
 
     @property
     def multiplies(self) -> bool:
-        return self.kind.lower().startswith(GEMMS)
+        return GEMM.search(self.kind) is not None
 
     @property
     def in_int8(self) -> bool:

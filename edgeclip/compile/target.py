@@ -82,9 +82,9 @@ def arch_from(text: str) -> tuple[int, int]:
 
 
 def timing_cache(aim: Aim) -> Path | None:
-    """One file for each TensorRT and GPU, in the cache directory. None ahead of time: nothing is timed."""
+    """One file for each TensorRT and GPU, in the cache directory. None for TensorRT-RTX, which times nothing."""
     directory = default_cache_dir()
-    if aim.ahead or directory is None:
+    if aim.library.runtime == RTX or directory is None:
         return None
     arch = "-".join(f"sm{major}{minor}" for major, minor in aim.archs)
     return directory / "tensorrt" / f"{aim.library.runtime}-{aim.library.version}-{arch}.timing"
