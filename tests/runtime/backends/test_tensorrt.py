@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from host_gpu import alive, fail, host_gpu, library, needs_compiler
 from tiny_bundle import engine as entry_for
 from tiny_bundle import write_bundle
 
-from edgeclip.bundle import EngineEntry, Target, open_bundle, write_digests
+from edgeclip.bundle import Bundle, EngineEntry, Preprocess, Target, open_bundle, write_digests
+from edgeclip.config import Config
 from edgeclip.errors import DataError, EngineError
+from edgeclip.runtime import service
 from edgeclip.runtime.backends import load_engine, plan_target, tensorrt
 from edgeclip.runtime.backends.plan_target import DeviceFacts, StalePlan
 from edgeclip.runtime.backends.tensorrt import TensorRTEngine
@@ -174,3 +177,44 @@ def test_without_a_gpu_a_plan_is_passed_over(tmp_path: Path, monkeypatch: pytest
     engine = load_engine(open_bundle(with_plan(tmp_path / "b", Target("tensorrt", "8.6.2", "sm_72"))), "image")
     assert engine.runtime.startswith("ONNX Runtime")
     engine.close()
+
+
+def test_run_recompiles_a_stale_plan_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeclip.compile import bundles
+
+    stale = with_plan(tmp_path / "b", Target("tensorrt", "8.6.2", "sm_87", "36.3.0"))
+    asked: list[str | None] = []
+
+    def compile_again(bundle: Bundle, *, runtime: str | None) -> None:
+        """What edgeclip.compile leaves behind; it is tested with NVIDIA's builder in tests/compile."""
+        asked.append(runtime)
+        with_plan(Path(bundle.origin), TARGET)
+
+    monkeypatch.setattr(bundles, "compile_bundle", compile_again)
+    told: list[str] = []
+    bundle = open_bundle(stale)
+    with pytest.raises(StalePlan):
+        service._image_engine(bundle, Config(), told.append)
+    assert not asked
+    again, engine = service._image_engine(bundle, Config(recompile=True), told.append)
+    assert asked == ["tensorrt"]
+    assert engine.runtime.startswith("TensorRT 10.3.0")
+    assert again.engines("image")[0].target == TARGET
+    assert "image.plan is not for this device" in told[0]
+    assert "compiling it again" in told[0]
+    engine.close()
+
+
+def test_frames_are_preprocessed_on_the_gpu_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeclip.runtime import preprocess_gpu
+
+    cuda = host_gpu()
+    monkeypatch.setattr("edgeclip.cuda.first_gpu", lambda: cuda)
+    monkeypatch.setattr(preprocess_gpu, "compile_kernel", lambda cuda: b"ptx")
+    facts = Preprocess((32, 32), "shortest", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    with ExitStack() as stack:
+        here = service._preprocessing(facts, Config(), stack)()
+        there = service._preprocessing(facts, Config(gpu_preprocess=True), stack)()
+        assert isinstance(there, preprocess_gpu.GpuPreprocessor)
+        assert np.abs(here(picture).astype(np.int16) - there(picture)).max() <= 1
