@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
 from edgeclip.errors import EdgeclipError
-from edgeclip.runtime.backends import Backend, candidates, default_threads
+from edgeclip.runtime.backends import PLAN, Backend, candidates, default_threads
 from edgeclip.runtime.backends.plan_target import gpu_arch
 from edgeclip.runtime.backends.plan_target import version as version_of
 from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
@@ -155,12 +155,13 @@ def engines_of(bundle: Bundle, role: str) -> list[Check]:
 def engine(entry: EngineEntry, backend: Backend, trial: Trial, spare: bool) -> Check:
     """spare: something else runs this role."""
     name = f"{entry.file} on {backend.name}"
+    made_for = f"for {' '.join(filter(None, msgspec.structs.astuple(entry.target)))}: " if entry.format == PLAN else ""
     if trial.missing:
         detail = "not installed" + (", and not needed: another runs" if spare else "")
         return Check(name, "ok" if spare else "warn", detail, backend.install)
     if trial.error:
-        return Check(name, "warn", trial.error, trial.hint)
-    detail = f"{entry.precision}, {trial.latency_ms:.2f} ms, {trial.runtime}"
+        return Check(name, "warn", made_for + trial.error, trial.hint)
+    detail = f"{made_for}{entry.precision}, {trial.latency_ms:.2f} ms, {trial.runtime}"
     if trial.min_cosine is not None:
         detail += f", golden cosine {trial.min_cosine:.4f} (mean-centred {trial.centred:.4f})"
     return Check(name, "ok", detail)
