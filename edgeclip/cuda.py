@@ -63,14 +63,18 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
+class NoGpu(EngineError):
+    """There is no NVIDIA driver here, or no GPU that it sees."""
+
+
 class Cuda:
-    """The first GPU, its primary context current on the thread that made this. Raises EngineError."""
+    """The first GPU, its primary context current on the thread that made this. Raises NoGpu, EngineError."""
 
     def __init__(self, driver: str = DRIVER) -> None:
         try:
             self._library = ctypes.CDLL(driver)
         except OSError as error:
-            raise EngineError(
+            raise NoGpu(
                 f"there is no NVIDIA driver here ({error})",
                 "run it on a machine with an NVIDIA GPU, or use another engine",
             ) from error
@@ -81,7 +85,7 @@ class Cuda:
         count = c_int()
         self._call("cuDeviceGetCount", byref(count))
         if count.value == 0:
-            raise EngineError("there is no NVIDIA GPU here", "check CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
+            raise NoGpu("there is no NVIDIA GPU here", "check CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
         self._device = c_int()
         self._call("cuDeviceGet", byref(self._device), 0)
         self._context = c_void_p()
@@ -139,7 +143,7 @@ class Cuda:
         code = getattr(self._library, name)(*arguments)
         if code != 0:
             if code == NO_DEVICE:
-                raise EngineError("there is no NVIDIA GPU here", "check CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
+                raise NoGpu("there is no NVIDIA GPU here", "check CUDA_VISIBLE_DEVICES, and what nvidia-smi says")
             raise EngineError(f"CUDA: {name} failed: {self._explain(code)}", HINT)
 
     def _explain(self, code: int) -> str:

@@ -157,7 +157,8 @@ def engine(entry: EngineEntry, backend: Backend, trial: Trial, spare: bool) -> C
     name = f"{entry.file} on {backend.name}"
     made_for = f"for {' '.join(filter(None, msgspec.structs.astuple(entry.target)))}: " if entry.format == PLAN else ""
     if trial.missing:
-        detail = "not installed" + (", and not needed: another runs" if spare else "")
+        detail = made_for + trial.error if entry.format == PLAN else "not installed"
+        detail += ", and not needed: another runs" if spare else ""
         return Check(name, "ok" if spare else "warn", detail, backend.install)
     if trial.error:
         return Check(name, "warn", made_for + trial.error, trial.hint)

@@ -63,7 +63,8 @@ def build_plan(library: Library, path: Path, options: Options, progress: Progres
     watching = make_monitor(library, monitor)
     if watching is not None:
         config.progress_monitor = watching
-    progress.stage(f"compile {path.name}", STEPS if watching is not None else None)
+    # TensorRT-RTX spends its time inside one step: an ETA from steps would be wrong.
+    progress.stage(f"compile {path.name}", STEPS if watching is not None and library.runtime != RTX else None)
     built = builder.build_serialized_network(network.definition, config)
     if monitor.interrupted:
         raise KeyboardInterrupt

@@ -19,6 +19,7 @@ from edgeclip.runtime.backends.trt_library import Library, LogLines
 MULTIPLICATIONS = ("CONVOLUTION", "MATRIX_MULTIPLY")
 KEPT_FLOAT = ("NORMALIZATION", "REDUCE", "QUANTIZE")  # DEQUANTIZE sets its own type
 WITHOUT_INPUT_TYPE = ("CONSTANT", "DEQUANTIZE")
+OWN_TYPE = ("CONSTANT", "DEQUANTIZE", "CAST", "IDENTITY")  # their output's type is what they are for
 MOVES = ("SHUFFLE", "CAST", "IDENTITY")  # what may lie between a DequantizeLinear and its multiplication
 
 
@@ -102,7 +103,7 @@ def use_half(library: Library, network: Network) -> None:
     wanted = wanted_types(trt, layers)
     if not network.strong:
         for layer, kind in zip(layers, wanted, strict=True):
-            if kind == trt.DataType.FLOAT and layer.type.name not in WITHOUT_INPUT_TYPE and produces_floats(trt, layer):
+            if kind == trt.DataType.FLOAT and layer.type.name not in OWN_TYPE and produces_floats(trt, layer):
                 layer.precision = trt.DataType.FLOAT
                 for i in range(layer.num_outputs):
                     layer.set_output_type(i, trt.DataType.FLOAT)

@@ -78,6 +78,7 @@ class TensorRTEngine:
         self._output = self._cuda.pinned(rows, np.float32)
         undo.callback(self._output.close)
         self._input.array[...] = 0
+        self._rows: Embeddings = np.empty(rows, np.float32)  # what is handed on outlives the page-locked memory
         self._device_input = self._allocate(self._input.nbytes, undo)
         self._device_output = self._allocate(self._output.nbytes, undo)
         self._require(self._context.set_tensor_address(source, self._device_input), source)
@@ -129,9 +130,9 @@ class TensorRTEngine:
         else:
             self._enqueue()
         self._stream.synchronize()
-        rows: Embeddings = self._output.array
-        check_output(rows, self.runtime)
-        return rows
+        np.copyto(self._rows, self._output.array)
+        check_output(self._rows, self.runtime)
+        return self._rows
 
     def close(self) -> None:
         """Gives everything back: a later run() fails."""
