@@ -18,6 +18,9 @@ SUFFIXES = frozenset(
 )
 MAX_PICTURE_BYTES = 64 << 20
 BACKGROUND = 255  # what shows through transparency: white, as on paper and in browsers
+# What fails is raised, with its remedy; OpenCV's own lines about it would tear the live table.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 MEND = "open it in a viewer and save it again as JPEG or PNG, or take it away"
 
 

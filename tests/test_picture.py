@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -158,3 +160,18 @@ def test_a_huge_file_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
 def test_what_names_a_picture() -> None:
     assert is_picture_name("a/b.v2/Photo.JPG")
     assert not any(is_picture_name(name) for name in ("a.txt", "jpg", ".jpg", "a/._b.jpg", "b.jpg.part"))
+
+
+def test_opencv_is_silent_about_what_it_cannot_read(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for suffix in (".png", ".webp", ".bmp", ".tif", ".jp2", ".jpg"):
+        whole = cv2.imencode(suffix, noise)[1].tobytes()
+        (tmp_path / f"half{suffix}").write_bytes(whole[: len(whole) // 2])
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from edgeclip.errors import DataError\nfrom edgeclip.picture import read_picture\n"
+        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    try:\n        read_picture(path)\n        print(path, 'was read')\n    except DataError:\n        pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

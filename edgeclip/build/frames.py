@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from edgeclip.archive import archived_files, is_archive
+from edgeclip.capture.folder import FRAMES, INDEX
 from edgeclip.errors import DataError
 from edgeclip.picture import MAX_PICTURE_BYTES, SUFFIXES, decode_picture, is_picture_name, read_picture
 from edgeclip.types import Pixels
@@ -32,6 +33,8 @@ def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
         return demo_frames(wanted)
     path = Path(place).expanduser()
     if path.is_dir():
+        if (path / INDEX).is_file():  # written by `edgeclip capture`: its contact sheet is no frame
+            path = path / FRAMES
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return mixed_frames(place, inside, wanted, seed)
     if path.is_file():
