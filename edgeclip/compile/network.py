@@ -17,7 +17,7 @@ from edgeclip.errors import DataError
 from edgeclip.runtime.backends.trt_library import Library, LogLines
 
 MULTIPLICATIONS = ("CONVOLUTION", "MATRIX_MULTIPLY")
-KEPT_FLOAT = ("NORMALIZATION", "REDUCE", "QUANTIZE")  # DEQUANTIZE sets its own type
+KEPT_FLOAT = ("NORMALIZATION", "REDUCE", "QUANTIZE", "SCALE")  # SCALE, a batch norm left over, stores FP32 weights
 WITHOUT_INPUT_TYPE = ("CONSTANT", "DEQUANTIZE")
 OWN_TYPE = ("CONSTANT", "DEQUANTIZE", "CAST", "IDENTITY")  # their output's type is what they are for
 MOVES = ("SHUFFLE", "CAST", "IDENTITY")  # what may lie between a DequantizeLinear and its multiplication
