@@ -1,7 +1,7 @@
 """Image towers of the shapes people build, in plain torch with random weights: for their graphs, not for their answers.
 
-ViTs are edgeclip.train's. ResNet follows CLIP's RN50 (three-convolution stem, average-pooled strides, attention pool);
-the hybrid follows MobileCLIP2-S0 as it runs after reparameterisation (depthwise mixers, convolutional MLPs with layer
+nano and the ViTs are edgeclip.train's. ResNet follows CLIP's RN50 (three-convolution stem, average-pooled strides,
+attention pool); the hybrid follows MobileCLIP2-S0 as it runs after reparameterisation (depthwise mixers, convolutional MLPs with layer
 scale, self-attention in the last stage, a squeeze-and-excite head).
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeclip.train.towers import ViTImageTower, ViTTower
+from edgeclip.train.towers import ConvImageTower, ConvTower, ViTImageTower, ViTTower
 
 
 class Bottleneck(nn.Module):
@@ -134,8 +134,9 @@ class Hybrid(nn.Module):
         return self.out(self.head(self.body(x)).mean((2, 3)))
 
 
-# name -> (tower, picture size, multiplications with stored weights)
+# name -> (tower, picture size)
 SHAPES = {
+    "nano": lambda: (ConvImageTower(ConvTower(), 256), 96),
     "vit twin of nano": lambda: (ViTImageTower(ViTTower(), 96, 256), 96),
     "vit-b-32": lambda: (ViTImageTower(ViTTower(patch=32, width=768, depth=12, heads=12), 224, 512), 224),
     "resnet-50 with attention pool": lambda: (ResNet((3, 4, 6, 3), 64, 224, 1024), 224),

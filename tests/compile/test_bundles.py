@@ -91,6 +91,18 @@ def test_a_build_that_fails_leaves_the_bundle_as_it_was(rtx: Library, bundle: Bu
     assert [path.name for path in bundle.path.parent.iterdir()] == ["bundle"]
 
 
+def test_the_bundle_that_we_ship(rtx: Library, tmp_path: Path) -> None:
+    try:
+        shipped = open_bundle()
+    except DataError as error:
+        pytest.skip(f"no bundle is shipped in this checkout: {error.message}")
+    result = compile_bundle(shipped, runtime=RTX, archs=((8, 6), (8, 9), (12, 0)), out=tmp_path / "nano")
+    assert open_bundle(result.bundle).engines("image")[0].format == "plan"
+    image = result.compiled[0].table
+    assert image.int8 > 10
+    assert image.not_int8 == ()
+
+
 def test_a_bundle_without_onnx_cannot_be_compiled(rtx: Library, tmp_path: Path) -> None:
     forms = (engine("image", "tflite"), engine("text", "tflite"))
     bundle = open_bundle(write_bundle(tmp_path / "b", engines=forms))
