@@ -1,8 +1,8 @@
 """Image towers of the shapes people build, in plain torch with random weights: for their graphs, not for their answers.
 
-nano and the ViTs are edgeclip.train's. ResNet follows CLIP's RN50 (three-convolution stem, average-pooled strides,
-attention pool); the hybrid follows MobileCLIP2-S0 as it runs after reparameterisation (depthwise mixers, convolutional MLPs with layer
-scale, self-attention in the last stage, a squeeze-and-excite head).
+nano and the ViTs are edgeclip.train's. ResNet follows CLIP's RN50: three-convolution stem, average-pooled strides,
+attention pool. The hybrid follows MobileCLIP2-S0 as it runs after reparameterisation: depthwise mixers, convolutional
+MLPs with layer scale, self-attention in the last stage, a squeeze-and-excite head.
 """
 
 from __future__ import annotations
