@@ -75,7 +75,7 @@ def build_plan(library: Library, path: Path, options: Options, progress: Progres
         )
     save_cache(cache, options.timing_cache)
     data = bytes(built)
-    table = table_of(library, logger, data, lines, network)
+    table = table_of(library, logger, data, lines, network.int8, bool(options.archs))
     progress.done()
     return Plan(data, table)
 
@@ -169,13 +169,17 @@ def save_cache(cache: Any, path: Path | None) -> None:
         stream.write(bytes(cache.serialize()))
 
 
-def table_of(library: Library, logger: Any, data: bytes, lines: LogLines, network: Network) -> Table:
-    """From the builder's log where it has the table, else from the inspector of the plan, which has to be loaded."""
-    if lines.table:
-        return tabulate(from_log(lines.table), "builder log", network.int8)
+def table_of(library: Library, logger: Any, data: bytes, lines: LogLines, wanted: Sequence[str], ahead: bool) -> Table:
+    """From the inspector of the plan, which has to be loaded for it; ahead of time, from the builder's log.
+
+    wanted: the ONNX nodes between Q/DQ. Raises EngineError where a plan just built for this GPU cannot be loaded.
+    """
+    if ahead:
+        return tabulate(from_log(lines.table), "builder log", wanted)
     trt = library.module
-    engine = trt.Runtime(logger).deserialize_cuda_engine(data)
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise EngineError(f"the plan just built cannot be loaded: {lines.why()}", "see what `edgeclip doctor` says")
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return tabulate(from_inspector(text), "inspector", network.int8)
+    return tabulate(from_inspector(text), "inspector", wanted)

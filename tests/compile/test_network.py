@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from edgeclip.compile.builder import Options, configure
+from edgeclip.compile.builder import Options, configure, table_of
 from edgeclip.compile.monitor import Monitor, make_monitor
 from edgeclip.compile.network import Network, advice, creation_flags, multiplications, use_half
-from edgeclip.errors import UsageError
+from edgeclip.errors import EngineError, UsageError
 from edgeclip.progress import Silent
-from edgeclip.runtime.backends.trt_library import TENSORRT, Library
+from edgeclip.runtime.backends.trt_library import TENSORRT, Library, LogLines
 
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT8", "INT32"])
 Type = Enum(
@@ -152,3 +152,25 @@ def test_what_an_old_one_has_not_is_said() -> None:
         configure(OLD, network(), Config(), Options(archs=((8, 6),)))
     assert "JetPack 6" in advice(OLDEST, "no importer for LayerNormalization")
     assert make_monitor(OLD, Monitor(Silent())) is None
+
+
+class Runtime:
+    """An IRuntime whose engines describe themselves; b"" is none."""
+
+    def __init__(self, logger: object) -> None: ...
+
+    def deserialize_cuda_engine(self, data: bytes) -> Any:
+        inspector = SimpleNamespace(get_engine_information=lambda form: data.decode())
+        return SimpleNamespace(create_engine_inspector=lambda: inspector) if data else None
+
+
+def test_on_its_gpu_a_plan_is_asked_what_it_is() -> None:
+    module = SimpleNamespace(Runtime=Runtime, LayerInformationFormat=SimpleNamespace(JSON="json"))
+    library = Library(TENSORRT, module, "10.3.0")
+    data = b'{"Layers": [{"Name": "patch + relu", "LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Int8"}]}]}'
+    table = table_of(library, None, data, LogLines(), ["patch", "project"], ahead=False)
+    assert (table.source, table.int8, table.not_int8) == ("inspector", 1, ("project",))
+    lines = LogLines()
+    lines.add("ERROR", "no such GPU")
+    with pytest.raises(EngineError, match="cannot be loaded: no such GPU"):
+        table_of(library, None, b"", lines, [], ahead=False)
