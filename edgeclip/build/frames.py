@@ -27,7 +27,7 @@ T = TypeVar("T")
 def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
     """[H, W, 3] uint8 BGR frames of a calibration set, spread over all of it, at most about `wanted`.
 
-    Deterministic. Raises DataError for a path that is none of the forms, or holds nothing readable.
+    Deterministic. Raises DataError at once for a path that is none of the forms, later for what cannot be read.
     """
     if place == DEMO:
         return demo_frames(wanted)
@@ -43,6 +43,7 @@ def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
 
 
 def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
+    """Frames of all that is in `paths` and can be looked at."""
     pictures = [path for path in paths if is_picture_name(path.name)]
     archives = [path for path in paths if is_archive(path)]
     clips = [path for path in paths if path.suffix.lower() in VIDEOS]
@@ -50,6 +51,10 @@ def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Itera
         raise DataError(f"calibration set {place} does not exist", f"it may be {FORMS}")
     if not pictures and not archives and not clips:
         raise DataError(f"calibration set {place} holds no pictures, shards or clips", f"it may be {FORMS}")
+    return _frames(pictures, archives, clips, wanted, seed)
+
+
+def _frames(pictures: list[Path], archives: list[Path], clips: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
     for path in spread(pictures, wanted, seed):
         yield read_picture(path)
     for archive in archives:
@@ -113,10 +118,10 @@ def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
 
 
 def demo_frames(wanted: int) -> Iterator[Pixels]:
-    """Frames of the demo source, half a second of its camera apart."""
-    from edgeclip.runtime.sources.demo import Demo
+    """Frames of the demo source over all its photographs, half a second of its camera apart."""
+    from edgeclip.runtime.sources.demo import PHOTOGRAPHS, Demo
 
-    demo = Demo()
+    demo = Demo(chosen=PHOTOGRAPHS)
     demo.open()
     for number in range(wanted):
         yield demo.frame(number * DEMO_STRIDE)
