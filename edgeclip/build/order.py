@@ -23,7 +23,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "export": ("build/exporter.py", "build/graphs.py", "train/towers.py", "train/checkpoint.py"),
     "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
     "quantize": ("build/onnxgraph.py", "build/tflite.py"),
-    "compile": ("compile/network.py", "compile/builder.py", "compile/plans.py", "compile/target.py"),
+    "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
     "verify": ("build/compare.py", "build/measure.py", "build/report.py", "build/pack.py", "runtime/text.py"),
 }
 

@@ -24,9 +24,10 @@ class Options:
     """How plans are compiled.
 
     batches: an optimisation profile each; more than (1,) needs an ONNX whose batch is open. floats: what is not INT8
-    computes in. workspace: bytes the builder may try kernels in. archs: compute capabilities to compile for ahead of
-    time, like (8, 6): TensorRT-RTX only; none: this GPU. version_compatible: runs on later minor versions.
-    hardware_compatible: runs on later GPU generations (from Ampere on, never on Jetson). timing_cache: None for none.
+    computes in. workspace: bytes the builder may try kernels in. archs: compute capabilities to compile for, like
+    (8, 6), of GPUs that need not be here: TensorRT-RTX only; none: this GPU. version_compatible: runs on later minor
+    versions. hardware_compatible: runs on later GPU generations (from Ampere on, never on Jetson). timing_cache: None
+    for none.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -170,7 +171,7 @@ def save_cache(cache: Any, path: Path | None) -> None:
 
 
 def table_of(library: Library, logger: Any, data: bytes, lines: LogLines, wanted: Sequence[str], ahead: bool) -> Table:
-    """From the inspector of the plan, which has to be loaded for it; ahead of time, from the builder's log.
+    """From the inspector of the plan, which has to be loaded for it; for named GPUs, from the builder's log.
 
     wanted: the ONNX nodes between Q/DQ. Raises EngineError where a plan just built for this GPU cannot be loaded.
     """

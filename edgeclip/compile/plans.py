@@ -16,6 +16,7 @@ from edgeclip.compile.memory import available_bytes, plan_workspace
 from edgeclip.compile.target import Aim, timing_cache
 from edgeclip.errors import UsageError
 from edgeclip.progress import Progress
+from edgeclip.runtime.backends.trt_library import RTX
 
 LAYERS = ".layers.json"
 
@@ -48,7 +49,7 @@ def compile_engines(
     largest = max(path.stat().st_size for _, path in engines)
     options = replace(
         options,
-        archs=aim.archs if aim.ahead else (),
+        archs=aim.archs if aim.library.runtime == RTX else (),
         timing_cache=timing_cache(aim),
         workspace=plan_workspace(largest, aim.library.runtime, available_bytes(), workspace),
     )

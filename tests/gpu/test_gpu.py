@@ -12,7 +12,7 @@ from tiny_bundle import Weights, engine, golden_frames, reference, write_bundle,
 from edgeclip.bundle import Preprocess, open_bundle, write_digests
 from edgeclip.compile.bundles import compile_bundle
 from edgeclip.cuda import Cuda, first_gpu
-from edgeclip.errors import EngineError
+from edgeclip.errors import EngineError, UsageError
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import device_facts
 from edgeclip.runtime.backends.trt_library import RTX, TENSORRT
@@ -106,7 +106,10 @@ def test_a_plan_compiled_here_runs_here(cuda: Cuda, runtime: str, tmp_path: Path
     directory = write_bundle(tmp_path / "bundle", engines=forms)
     write_image_onnx(directory / "image.onnx", Weights())
     write_digests(directory)
-    result = compile_bundle(open_bundle(directory), runtime=runtime)
+    try:
+        result = compile_bundle(open_bundle(directory), runtime=runtime)
+    except UsageError as error:  # TensorRT-RTX knows no data-centre GPUs
+        pytest.skip(error.message)
     assert result.tested  # its golden frames, on this GPU
     opened = load_engine(open_bundle(directory), "image", backend=runtime)
     frames = golden_frames()
