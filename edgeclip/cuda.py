@@ -219,7 +219,10 @@ class Stream:
         try:
             yield
         except BaseException:
-            self._cuda._library.cuStreamEndCapture(self._stream, byref(graph))  # the first error is the one to tell
+            # Unchecked: the first error is the one to tell.
+            self._cuda._library.cuStreamEndCapture(self._stream, byref(graph))
+            if graph:
+                self._cuda._library.cuGraphDestroy(graph)
             raise
         self._cuda._call("cuStreamEndCapture", self._stream, byref(graph))
 
