@@ -25,7 +25,7 @@ exit codes:
 """
 
 BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, tensorrt, tensorrt-rtx"
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 
@@ -320,6 +320,50 @@ def _build(recipe: str, eval_labels: str | None = None, target: str | None = Non
     return OK
 
 
+def _compile(
+    bundle: str,
+    target: str | None = None,
+    sm: str | None = None,
+    out: str | None = None,
+    workspace: int | None = None,
+    json: bool = False,
+    **options: Any,
+) -> int:
+    from pathlib import Path
+
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.compile.builder import Options
+    from edgeclip.compile.bundles import compile_bundle
+    from edgeclip.compile.target import arch_from
+    from edgeclip.progress import progress_for
+
+    opened = open_bundle(bundle)
+    archs = tuple(arch_from(text) for text in sm.split(",")) if sm else ()
+    with progress_for(sys.stderr) as progress:
+        result = compile_bundle(
+            opened,
+            runtime=target,
+            archs=archs,
+            options=Options(**options),
+            workspace=workspace << 20 if workspace else None,
+            out=Path(out) if out else None,
+            progress=progress,
+        )
+    if json:
+        plans = [
+            {**msgspec.to_builtins(made.entry), "int8": made.table.int8, "not_int8": made.table.not_int8}
+            for made in result.compiled
+        ]
+        _print_json({"bundle": str(result.bundle), "plans": plans, "tested": result.tested})
+        return OK
+    for made in result.compiled:
+        print(f"{made.entry.file}: {made.plan_bytes / 1e6:.1f} MB, {made.table}")
+    print(f"{result.bundle}: written, {'golden frames pass' if result.tested else 'to be tested on its GPU'}")
+    return OK
+
+
 def _help(words: Sequence[str] = ()) -> int:
     make_parser().parse_args([*words, "--help"])
     return OK
@@ -359,6 +403,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_capture(commands)
     _add_build(commands)
+    _add_compile(commands)
     _add_verify(commands)
     _add_help(commands)
     return parser
@@ -445,6 +490,8 @@ def _add_run(commands: Any) -> None:
         help="half-life of what was seen before (default: 0.5; single pictures: 0)",
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
+    parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
     )
@@ -587,11 +634,38 @@ def _add_build(commands: Any) -> None:
     parser.add_argument("recipe", metavar="RECIPE.yaml", help="what to build, and from which checkpoint")
     parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint than the recipe's")
     parser.add_argument("--calibration", metavar="PATH", help="folder, pattern, shards or film of what is to be seen")
-    parser.add_argument("--target", metavar="LIST", help="tflite, onnx, or both: tflite,onnx")
+    parser.add_argument(
+        "--target", metavar="LIST", help="of tflite, onnx, tensorrt-rtx, tensorrt: a comma-separated list"
+    )
     parser.add_argument("--out", metavar="DIR", help="where the bundle goes, a directory or .tar")
     parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
     parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
     parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
+
+
+def _add_compile(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "compile",
+        _compile,
+        "compile a bundle's INT8 ONNX to a TensorRT plan, on the device or ahead of time",
+        "Add TensorRT plans to a bundle, in its place. A plan runs on the TensorRT and the GPU it was compiled for: "
+        "compile again after a JetPack upgrade. Neither torch nor onnx is needed.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar, with image.onnx in it")
+    parser.add_argument("--target", choices=("tensorrt", "tensorrt-rtx"), help="default: what this machine has")
+    parser.add_argument("--sm", metavar="LIST", help="GPUs to compile for ahead of time, like 86,89,120 (tensorrt-rtx)")
+    parser.add_argument("--batch", dest="batches", type=_batches, metavar="LIST", help="pictures a run (default: 1)")
+    parser.add_argument("--out", metavar="DIR", help="write the bundle there instead, a directory or .tar")
+    parser.add_argument(
+        "--floats", choices=("fp16", "fp32"), help="what is not INT8 computes in (default: fp16, LayerNorm in fp32)"
+    )
+    parser.add_argument("--workspace", type=_at_least_one, metavar="MB", help="memory that kernels may be tried in")
+    parser.add_argument("--version-compatible", action="store_true", help="a plan for later minor versions too, slower")
+    parser.add_argument(
+        "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
+    )
+    parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
 
 
 def _add_help(commands: Any) -> None:
@@ -633,6 +707,10 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_at_least_one(part.strip()) for part in text.split(",")))
 
 
 def _at_least_one(text: str) -> int:

@@ -35,6 +35,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_frames: stop after so many decisions. threads, backend: of the image engine; none: the engine's own choice.
     realtime: play files at their own rate. smoothing: half-life in seconds; none: 0.5 for video, 0 for single pictures.
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
+    recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
+    crop on the GPU.
     """
 
     source: tuple[Text, ...] = ()
@@ -53,6 +55,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     realtime: bool = False
     smoothing: Annotated[float, Meta(ge=0.0, le=3600.0)] | None = None
     wait: bool = False
+    recompile: bool = False
+    gpu_preprocess: bool = False
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
 

@@ -18,7 +18,10 @@ import numpy as np
 
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
 from edgeclip.errors import EdgeclipError
-from edgeclip.runtime.backends import Backend, candidates, default_threads
+from edgeclip.runtime.backends import PLAN, Backend, candidates, default_threads
+from edgeclip.runtime.backends.plan_target import gpu_arch
+from edgeclip.runtime.backends.plan_target import version as version_of
+from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
 from edgeclip.runtime.text_cache import default_cache_dir
 from edgeclip.trial import Trial, try_engine
 
@@ -58,7 +61,7 @@ def diagnose(bundle: str | Path | None = None) -> list[Check]:
         )
         checks.append(Check("bundle", "ok", f"{detail}, {opened.origin}"))
         checks += engines(opened)
-    return [*checks, tensorrt(), cache(), processor()]
+    return [*checks, tensorrt(), tensorrt_rtx(), cache(), processor()]
 
 
 def python() -> Check:
@@ -152,12 +155,14 @@ def engines_of(bundle: Bundle, role: str) -> list[Check]:
 def engine(entry: EngineEntry, backend: Backend, trial: Trial, spare: bool) -> Check:
     """spare: something else runs this role."""
     name = f"{entry.file} on {backend.name}"
+    made_for = f"for {' '.join(filter(None, msgspec.structs.astuple(entry.target)))}: " if entry.format == PLAN else ""
     if trial.missing:
-        detail = "not installed" + (", and not needed: another runs" if spare else "")
+        detail = made_for + trial.error if entry.format == PLAN else "not installed"
+        detail += ", and not needed: another runs" if spare else ""
         return Check(name, "ok" if spare else "warn", detail, backend.install)
     if trial.error:
-        return Check(name, "warn", trial.error, trial.hint)
-    detail = f"{entry.precision}, {trial.latency_ms:.2f} ms, {trial.runtime}"
+        return Check(name, "warn", made_for + trial.error, trial.hint)
+    detail = f"{made_for}{entry.precision}, {trial.latency_ms:.2f} ms, {trial.runtime}"
     if trial.min_cosine is not None:
         detail += f", golden cosine {trial.min_cosine:.4f} (mean-centred {trial.centred:.4f})"
     return Check(name, "ok", detail)
@@ -173,9 +178,18 @@ def tensorrt() -> Check:
     try:
         version = importlib.import_module("tensorrt").__version__
     except ImportError as error:
-        fix = "use JetPack's own: python3 -m venv --system-site-packages" if system else "pip install 'edgeclip[trt]'"
-        return Check("tensorrt", "warn", f"{where}, but TensorRT cannot be imported: {error}", fix)
-    return Check("tensorrt", "ok", f"{where}, TensorRT {version}")
+        return Check("tensorrt", "warn", f"{where}, but TensorRT cannot be imported: {error}", INSTALL[TENSORRT])
+    arch = gpu_arch() or "its driver does not answer"
+    return Check("tensorrt", "ok", f"{where} ({arch}), TensorRT {version}: compiles and runs plans")
+
+
+def tensorrt_rtx() -> Check:
+    """Not needed anywhere; it compiles ahead of time for RTX GPUs, and runs what it compiled on them."""
+    found = version_of(RTX)
+    if not found:
+        return Check("tensorrt-rtx", "ok", f"not installed: no plans for RTX GPUs; {INSTALL[RTX]} brings it")
+    runs = "compiles and runs plans" if gpu_arch() else "compiles plans ahead of time; running them takes an RTX GPU"
+    return Check("tensorrt-rtx", "ok", f"TensorRT-RTX {found}: {runs}")
 
 
 def cache() -> Check:

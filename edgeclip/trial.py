@@ -17,8 +17,10 @@ import numpy as np
 
 import edgeclip
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
+from edgeclip.cuda import NoGpu
 from edgeclip.errors import EdgeclipError
 from edgeclip.runtime.backends import Backend, candidates, open_engine
+from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.golden import check_golden
 
 RUNS = 10
@@ -26,7 +28,9 @@ LIMIT_S = 120.0
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What came of it. missing: the runtime is not installed. error: "" where it works; hint: the remedy.
+    """What came of it. error: "" where it works; hint: the remedy.
+
+    missing: the runtime is not installed, or there is no GPU. elsewhere: the plan is for another GPU or TensorRT.
 
     latency_ms: median of RUNS inferences. min_cosine, centred: of the golden frames, for image engines.
     """
@@ -36,6 +40,7 @@ class Trial(msgspec.Struct, frozen=True):
     min_cosine: float | None = None
     centred: float | None = None
     missing: bool = False
+    elsewhere: bool = False
     error: str = ""
     hint: str = ""
 
@@ -86,14 +91,15 @@ def run_trial(path: str, file: str, backend_name: str) -> Trial:
         finally:
             engine.close()
     except EdgeclipError as error:
-        return Trial(missing=is_missing(error), error=error.message, hint=error.hint)
+        elsewhere = isinstance(error, StalePlan)
+        return Trial(missing=is_missing(error), elsewhere=elsewhere, error=error.message, hint=error.hint)
 
 
 def is_missing(error: EdgeclipError) -> bool:
-    """Whether a module that is not installed is behind it."""
+    """Whether a module that is not installed is behind it, or a GPU that is not there."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ModuleNotFoundError):
+        if isinstance(cause, (ModuleNotFoundError, NoGpu)):
             return True
         cause = cause.__cause__
     return False

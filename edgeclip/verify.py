@@ -89,7 +89,7 @@ def verify_bundle(
 
 
 def _engines(bundle: Bundle) -> list[EngineVerdict]:
-    """Those whose runtime is installed; each runs in a process of its own."""
+    """Those whose runtime is installed, and plans for this GPU; each runs in a process of its own."""
     trials = [
         (entry, backend, try_engine(bundle, entry, backend))
         for entry in bundle.engines("image")
@@ -98,7 +98,7 @@ def _engines(bundle: Bundle) -> list[EngineVerdict]:
     return [
         EngineVerdict(entry.file, trial.runtime or backend.name, trial.centred, trial.error)
         for entry, backend, trial in trials
-        if not trial.missing
+        if not (trial.missing or trial.elsewhere)
     ]
 
 

@@ -13,6 +13,7 @@ from edgeclip import doctor, trial
 from edgeclip.bundle import Bundle, open_bundle
 from edgeclip.doctor import Check, diagnose
 from edgeclip.runtime.backends import Backend, candidates
+from edgeclip.runtime.backends.plan_target import StalePlan, gpu_arch
 from edgeclip.trial import Trial, try_engine
 
 
@@ -40,7 +41,7 @@ def test_says_what_it_is_and_can(checks: list[Check]) -> None:
     assert named(checks, "files, rtsp, http").status == "ok"
     assert "tiny: 32x32 pixels to 16 dimensions" in named(checks, "bundle").detail
     assert "cores for this process" in named(checks, "processor, memory").detail
-    assert {"python", "csi, gst", "demo", "tensorrt", "cache"} <= {check.name for check in checks}
+    assert {"python", "csi, gst", "demo", "tensorrt", "tensorrt-rtx", "cache"} <= {check.name for check in checks}
 
 
 def test_what_does_not_work_comes_with_a_remedy(checks: list[Check]) -> None:
@@ -72,11 +73,14 @@ def test_an_engine_that_computes_wrongly_fails(tmp_path: Path) -> None:
     assert "every frame needs one" in checks[1].detail
 
 
+@pytest.mark.skipif(bool(gpu_arch()), reason="there is a GPU here")
 def test_plan_engines_are_named(tmp_path: Path) -> None:
     forms = (engine("image", "plan", "tensorrt"), engine("image", "onnx"), engine("text", "onnx"))
     checks = doctor.engines(open_bundle(write_bundle(tmp_path / "b", engines=forms)))
-    assert (checks[0].name, checks[0].status) == ("image.plan", "warn")
-    assert "TensorRT" in checks[0].detail
+    assert (checks[0].name, checks[0].status) == ("image.plan on tensorrt", "ok")
+    assert checks[0].detail.startswith("for tensorrt: ")
+    assert checks[0].detail.endswith("and not needed: another runs")
+    assert checks[0].fix
 
 
 def test_a_missing_runtime_matters_only_where_nothing_else_runs(tiny: Bundle) -> None:
@@ -178,3 +182,20 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     check = doctor.processor()
     assert check.status == "warn"
     assert f"{len(os.sched_getaffinity(0))} cores" in check.detail
+
+
+def test_a_plan_for_another_device_is_a_warning_with_the_command(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = engine("image", "plan", "tensorrt")
+    backend = candidates(entry)[0][0]
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise StalePlan(
+            "image.plan is not for this device: it was compiled for sm_86", "edgeclip compile B", "tensorrt"
+        )
+
+    monkeypatch.setattr(trial, "open_engine", refuse)
+    refused = trial.run_trial(str(tiny.path), "image.onnx", "onnxruntime")
+    assert (refused.elsewhere, refused.missing) == (True, False)
+    check = doctor.engine(entry, backend, refused, spare=True)
+    assert (check.status, check.fix) == ("warn", "edgeclip compile B")
+    assert check.detail == "for tensorrt: image.plan is not for this device: it was compiled for sm_86"

@@ -14,13 +14,26 @@ import edgeclip
 PACKAGE = Path(edgeclip.__file__).parent
 
 # A layer imports itself and the layers above it in this table. Within RUN, stages import no other stage.
-LEAVES = {"", "archive", "atomic", "bundle", "errors", "picture", "progress", "registry", "types", "yamlfile"}
+LEAVES = {
+    "",
+    "archive",
+    "atomic",
+    "bundle",
+    "cuda",
+    "errors",
+    "nvrtc",
+    "picture",
+    "progress",
+    "registry",
+    "types",
+    "yamlfile",
+}
 STAGES = {
     "backends": {"backends"},
     "decision": {"decision"},
     "golden": {"golden"},
     "labels": {"labels"},
-    "preprocess": {"preprocess"},
+    "preprocess": {"preprocess", "preprocess_gpu"},
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
@@ -102,6 +115,10 @@ def loaded(*statements: str) -> set[str]:
 def test_the_runtime_loads_neither_torch_nor_onnx() -> None:
     statements = ["import edgeclip.runtime, edgeclip.runtime.service, edgeclip.runtime.sinks.table"]
     assert not loaded(*statements) & set(HEAVY)
+
+
+def test_compiling_on_the_device_loads_neither_torch_nor_onnx() -> None:
+    assert not loaded("import edgeclip.compile.bundles") & set(HEAVY)
 
 
 @pytest.mark.parametrize("arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help"])

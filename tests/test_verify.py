@@ -76,3 +76,10 @@ def test_a_float_figure_of_other_data_is_not_compared(
     verdict = verify_bundle(reported(tiny_path, tmp_path, 250.0, **changes), data)
     assert verdict.passed
     assert verdict.float_top1 is None
+
+
+def test_a_plan_for_a_gpu_that_is_not_here_is_no_failure(tmp_path: Path) -> None:
+    forms = (engine("image", "plan", "tensorrt"), engine("image", "onnx"), engine("text", "onnx"))
+    verdict = verify_bundle(open_bundle(write_bundle(tmp_path / "b", engines=forms)))
+    assert verdict.passed
+    assert [one.file for one in verdict.engines] == ["image.onnx"]

@@ -44,7 +44,7 @@ def graphs_for(targets: tuple[str, ...]) -> list[str]:
     graphs = ["image.onnx"]
     if "tflite" in targets:
         graphs += ["image.tflite", "text.tflite"]
-    if "onnx" in targets:
+    if {"onnx", "tensorrt", "tensorrt-rtx"} & set(targets):
         graphs.append("text.onnx")
     return graphs
 

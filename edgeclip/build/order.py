@@ -8,7 +8,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import edgeclip
 from edgeclip.build.frames import DEMO
@@ -23,6 +23,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "export": ("build/exporter.py", "build/graphs.py", "train/towers.py", "train/checkpoint.py"),
     "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
     "quantize": ("build/onnxgraph.py", "build/tflite.py"),
+    "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
     "verify": ("build/compare.py", "build/measure.py", "build/report.py", "build/pack.py", "runtime/text.py"),
 }
 
@@ -66,8 +67,8 @@ def resolve(
     plan = load_plan(recipe)
     wanted = plan.recipe
     for target in targets or ():
-        if target not in ("tflite", "onnx"):
-            raise UsageError(f"--target {target} is not one we build yet", "give tflite, onnx, or both: tflite,onnx")
+        if target not in get_args(TargetName):
+            raise UsageError(f"--target {target} is not one we build", f"of {', '.join(get_args(TargetName))}, a list")
     place = calibration or _place(plan, wanted.calibration)
     if not place:
         raise DataError(

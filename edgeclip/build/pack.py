@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeclip
-from edgeclip.atomic import atomic_write, sync_directory
+from edgeclip.build.compile import PlanFiles
 from edgeclip.build.export import Exported
 from edgeclip.build.order import Order, tool_versions
 from edgeclip.build.quantize import DYNAMIC
 from edgeclip.build.report import Candidate, Report
 from edgeclip.bundle import (
-    CHECKSUMS,
     MANIFEST,
     SCHEMA,
     Bundle,
@@ -34,36 +32,32 @@ from edgeclip.bundle import (
     sha256,
     write_digests,
 )
-from edgeclip.errors import UsageError
-from edgeclip.runtime.backends import candidates, open_engine
+from edgeclip.compile.bundles import with_plans
+from edgeclip.replace import CARD, replace_bundle
+from edgeclip.runtime.backends import PLAN, candidates, open_engine
+from edgeclip.runtime.backends.plan_target import runs_here
 from edgeclip.runtime.golden import check_golden
 
-CARD = "README.md"  # a model card that lies in the bundle's place is carried over
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def require_replaceable(out: Path) -> None:
-    """Raises UsageError where `out` holds something that is not a bundle: it would be lost."""
-    if out.suffix == ".tar" or not out.exists():
-        if out.is_dir():
-            raise UsageError(f"{out} is a directory", "give another --out, or remove it")
-        return
-    if not out.is_dir():
-        raise UsageError(f"{out} exists and is not a bundle directory", "give another --out")
-    others = [entry.name for entry in out.iterdir() if entry.name != CARD]
-    if others and MANIFEST not in others:
-        raise UsageError(f"{out} holds {sorted(others)[0]} and no {MANIFEST}: not a bundle", "give another --out")
-
-
-def pack(order: Order, exported: Exported, report: Report, quantized: Path, verified: Path) -> bool:
+def pack(
+    order: Order,
+    exported: Exported,
+    report: Report,
+    quantized: Path,
+    verified: Path,
+    plans: Sequence[PlanFiles] = (),
+) -> bool:
     """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
-    # Image engines first, and TFLite before ONNX: a runtime takes the first entry it can run.
+    # Image engines first; plans, then TFLite, then ONNX: a runtime takes the first entry it can run.
     kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
     files = {entry.file: quantized / file for file, entry in entries.items()}
     files |= {name: verified / name for name in (TOKENIZER, GOLDEN, "report.json", "report.md")}
+    files |= {path.name: path for made in plans for path in (made.plan, made.layers)}
     manifest = Manifest(
         schema=SCHEMA,
         name=order.plan.recipe.name,
@@ -73,7 +67,7 @@ def pack(order: Order, exported: Exported, report: Report, quantized: Path, veri
         scoring=exported.scoring,
         preprocess=exported.preprocess,
         text=text_facts(exported),
-        engines=tuple(entries.values()),
+        engines=with_plans(tuple(entries.values()), [made.entry for made in plans]),
         golden=GOLDEN,
         checkpoint=f"sha256:{sha256(order.checkpoint)}",
         calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
@@ -125,57 +119,23 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
         (fresh / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         write_digests(fresh)
         self_test(open_bundle(fresh))
-        if out.suffix == ".tar":
-            return write_archive(fresh, out)
-        return replace_directory(fresh, out, holder / "old")
+        return replace_bundle(fresh, out, holder / "old")
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
 
 def self_test(bundle: Bundle) -> None:
-    """Open every engine with the runtime and run the golden frames. Raises DataError or EngineError."""
+    """Open every engine with the runtime and run the golden frames. Raises DataError or EngineError.
+
+    Plans compiled ahead of time, for other devices than this, are left to them.
+    """
     for role in ("image", "text"):
         for entry in bundle.engines(role):
+            if entry.format == PLAN and not runs_here(entry.target):
+                continue
             engine = open_engine(bundle, entry, candidates(entry)[0][0], threads=1)
             try:
                 if role == "image":
                     check_golden(engine, bundle)
             finally:
                 engine.close()
-
-
-def replace_directory(fresh: Path, out: Path, aside: Path) -> bool:
-    sums = out / CHECKSUMS
-    if sums.is_file() and sums.read_bytes() == (fresh / CHECKSUMS).read_bytes():
-        return False
-    for path in fresh.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-    fresh.chmod(0o755)
-    if out.exists():
-        os.rename(out, aside)
-    try:
-        os.rename(fresh, out)
-    except OSError:
-        if aside.exists():
-            os.rename(aside, out)
-        raise
-    sync_directory(out.parent)
-    return True
-
-
-def write_archive(fresh: Path, out: Path) -> bool:
-    """One level of plain files, without times or owners: the same bundle is the same archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(fresh.iterdir()):
-            member = tarfile.TarInfo(path.name)
-            member.size = path.stat().st_size
-            member.mode = 0o644
-            with path.open("rb") as data:
-                tar.addfile(member, data)
-    if out.is_file() and out.read_bytes() == stream.getvalue():
-        return False
-    with atomic_write(out) as target:
-        target.write(stream.getvalue())
-    return True

@@ -19,7 +19,7 @@ MINIMUM_FRAMES = 64
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
-TargetName = Literal["tflite", "onnx"]
+TargetName = Literal["tflite", "onnx", "tensorrt", "tensorrt-rtx"]
 Scheme = Literal["static", "dynamic"]
 Runtime = Literal["litert", "tflite-runtime"]
 

@@ -1,4 +1,4 @@
-"""BUILD: checkpoint -> export -> calibrate -> quantize -> verify -> pack, as resumable steps that leave a bundle."""
+"""BUILD: export -> calibrate -> quantize -> verify -> compile -> pack, as resumable steps that leave a bundle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from edgeclip.build.calibrate import calibrate
+from edgeclip.build.compile import PlanFiles, aims_for, compile_plans, load_plans
 from edgeclip.build.export import export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
-from edgeclip.build.pack import pack, require_replaceable
+from edgeclip.build.pack import pack
 from edgeclip.build.quantize import quantize
 from edgeclip.build.report import Report, load_report
 from edgeclip.build.steps import Steps, exclusive
@@ -22,6 +23,7 @@ from edgeclip.build.verify import verify
 from edgeclip.bundle import sha256
 from edgeclip.errors import EngineError
 from edgeclip.progress import Progress, Silent
+from edgeclip.replace import require_replaceable
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
 
@@ -58,7 +60,8 @@ def build(
 ) -> BuildResult:
     """Build a bundle from an engine recipe; what is given here goes before what the recipe says.
 
-    calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx". out: directory or .tar.
+    calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx", "tensorrt" (with a GPU),
+    "tensorrt-rtx" (without one too). out: directory or .tar.
     work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
     Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
     enough (nothing is written then), UsageError for what contradicts itself.
@@ -67,6 +70,7 @@ def build(
     require_tools()
     order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
     require_replaceable(order.out)
+    aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
         return run(order, progress)
 
@@ -136,9 +140,19 @@ def run(order: Order, progress: Progress) -> BuildResult:
         labels=[(label.name, label.prompts) for label in labels],
         golden=place_digest(order.golden),
     )
-    progress.stage("pack", 1)
     report = load_report(verified_in)
-    changed = pack(order, exported, report, quantized_in, verified_in)
+    plans: list[PlanFiles] = []
+    aims = aims_for(order.targets)
+    if aims:
+        compiled_in = step(
+            "compile",
+            None,
+            lambda directory: compile_plans(report.kept(), aims, quantized_in, directory, progress),
+            compilers=[(aim.library.runtime, aim.library.version, aim.archs) for aim in aims],
+        )
+        plans = load_plans(compiled_in)
+    progress.stage("pack", 1)
+    changed = pack(order, exported, report, quantized_in, verified_in, plans)
     progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
     progress.done()
     return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)

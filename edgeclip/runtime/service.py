@@ -13,10 +13,12 @@ from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 import edgeclip
-from edgeclip.bundle import open_bundle
+from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.runtime.ahead import Ahead
+from edgeclip.runtime.ahead import Preprocess as MakeBatch
 from edgeclip.runtime.backends import load_engine
+from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.golden import ConstantGuard, check_golden
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.labels import LabelFile, labels_from_options, parse_labels
@@ -28,7 +30,7 @@ from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Label, Source
+from edgeclip.types import Engine, Label, Source
 
 EVERYDAY = Path(edgeclip.__file__).parent / "data" / "everyday.txt"
 HALF_LIFE_S = 0.5
@@ -72,7 +74,7 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
     bundle = open_bundle(config.bundle)
     edits, labels = _labels(config, notify)
     with ExitStack() as stack:
-        engine = load_engine(bundle, "image", backend=config.backend, threads=config.threads)
+        bundle, engine = _image_engine(bundle, config, notify)
         stack.callback(engine.close)
         check_golden(engine, bundle)
         embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
@@ -101,9 +103,42 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
             self_test=functools.partial(check_golden, engine, bundle),
             fresh_bank=watch.take if watch is not None else _no_bank,
         )
-        facts = bundle.manifest.preprocess
-        ahead = stack.enter_context(Ahead(feeds, lambda: Preprocessor(facts)))
+        ahead = stack.enter_context(Ahead(feeds, _preprocessing(bundle.manifest.preprocess, config, stack)))
         return pipeline.run(ahead, stop, config.max_frames)
+
+
+def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None]) -> tuple[Bundle, Engine]:
+    """With `recompile`, a plan for another device is compiled again first; the bundle is then another one."""
+    load = functools.partial(load_engine, role="image", backend=config.backend, threads=config.threads)
+    try:
+        return bundle, load(bundle)
+    except StalePlan as stale:
+        if not config.recompile:
+            raise
+        from edgeclip.compile.bundles import compile_bundle
+
+        notify(f"{stale.message}: compiling it again, which takes minutes")
+        compile_bundle(bundle, runtime=stale.runtime)
+        bundle = open_bundle(bundle.origin)
+        return bundle, load(bundle)
+
+
+def _preprocessing(facts: Preprocess, config: Config, stack: ExitStack) -> Callable[[], MakeBatch]:
+    """What makes a preprocessor; those on the GPU are closed with `stack`."""
+    if not config.gpu_preprocess:
+        return lambda: Preprocessor(facts)
+    from edgeclip.cuda import first_gpu
+    from edgeclip.runtime.preprocess_gpu import GpuPreprocessor, compile_kernel
+
+    cuda = first_gpu()
+    binary = compile_kernel(cuda)
+
+    def make() -> MakeBatch:
+        preprocessor = GpuPreprocessor(facts, cuda, binary)
+        stack.callback(preprocessor.close)
+        return preprocessor
+
+    return make
 
 
 def sink_uris(config: Config, stdout: TextIO) -> list[str]:

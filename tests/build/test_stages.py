@@ -133,6 +133,25 @@ def test_second_build_skips_every_step_and_leaves_the_bundle(place: Path, built:
     assert (result.bundle / "SHA256SUMS").stat().st_mtime_ns == before
 
 
+def test_plans_are_a_step_of_the_build(place: Path, built: tuple[BuildResult, Path]) -> None:
+    """NVIDIA's builder, ahead of time: nothing before it is done again, and a second time neither is it."""
+    _, work = built
+    wanted = {"work": work, "targets": ["tflite", "onnx", "tensorrt-rtx"], "out": work / "with-plans"}
+    result = build(place / "small.yaml", **wanted)
+    assert result.skipped == ("export", "calibrate", "quantize", "verify")
+    bundle = open_bundle(result.bundle)
+    for role in ("image", "text"):
+        assert [entry.format for entry in bundle.engines(role)] == ["plan", "tflite", "onnx"]
+    plan = bundle.engines("image")[0]
+    assert plan.target.gpu_arch == "sm_86,sm_89,sm_120"
+    table = json.loads(bundle.file(plan.file.replace(".plan", ".layers.json")).read_text())
+    assert table["int8"] > 0
+    assert table["not_int8"] == []
+    again = build(place / "small.yaml", **wanted)
+    assert again.skipped == ("export", "calibrate", "quantize", "verify", "compile")
+    assert not again.changed
+
+
 def test_a_damaged_step_is_made_again_and_the_space_stays(place: Path, built: tuple[BuildResult, Path]) -> None:
     result, work = built
     (work / "quantize" / "image.onnx").write_bytes(b"damaged")

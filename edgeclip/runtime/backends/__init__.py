@@ -12,15 +12,21 @@ import numpy.typing as npt
 from edgeclip.bundle import Bundle, EngineEntry, Manifest
 from edgeclip.errors import DataError, EngineError, UsageError
 from edgeclip.registry import resolve
+from edgeclip.runtime.backends.plan_target import StalePlan
+from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
 from edgeclip.types import Engine
 
 MAX_DEFAULT_THREADS = 4  # small towers gain nothing from more
 UNIT_TOLERANCE = 0.02  # of an embedding's length
+PLAN = "plan"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One runtime. target: "module:class", called with (path, threads). runs: the manifest's names it answers to."""
+    """One runtime. target: "module:class", called with (path, threads); a plan's also with the manifest's target.
+
+    runs: the manifest's names it answers to.
+    """
 
     name: str
     target: str
@@ -52,6 +58,10 @@ BACKENDS = {
             "pip install 'edgeclip[onnx]'",
         ),
     ),
+    PLAN: tuple(
+        Backend(name, "edgeclip.runtime.backends.tensorrt:TensorRTEngine", (name,), INSTALL[name])
+        for name in (TENSORRT, RTX)
+    ),
 }
 NAMES = tuple(backend.name for backends in BACKENDS.values() for backend in backends)
 
@@ -61,14 +71,18 @@ def load_engine(bundle: Bundle, role: str, *, backend: str | None = None, thread
 
     backend: only this one of NAMES. threads: None for default_threads(). What runs is named by the engine's `runtime`.
     Raises EngineError naming every candidate and why it does not run, DataError for a file that is not an engine or
-    does not fit the manifest, UsageError for an unknown backend.
+    does not fit the manifest, UsageError for an unknown backend. StalePlan where there is a plan for another TensorRT,
+    GPU or JetPack than this device's, and none for it: a processor in its place would be a silent loss.
     """
     if backend is not None and backend not in NAMES:
         raise UsageError(f"--backend {backend}: no such engine runtime", f"one of: {', '.join(NAMES)}")
     wanted = f"{role} engine" + (f" for --backend {backend}" if backend else "")
     reasons: list[str] = []
     remedies: dict[str, None] = {}
+    stale: StalePlan | None = None
     for entry in bundle.engines(role):
+        if stale is not None and entry.format != PLAN and backend is None:
+            break
         found, unfit = candidates(entry)
         reasons += unfit
         for candidate in found:
@@ -76,9 +90,14 @@ def load_engine(bundle: Bundle, role: str, *, backend: str | None = None, thread
                 continue
             try:
                 return open_engine(bundle, entry, candidate, threads)
+            except StalePlan as error:
+                stale = stale or error
+                remedies[f"edgeclip compile {bundle.origin} (`run --recompile` does it), or another --backend"] = None
             except EngineError as error:
                 reasons.append(f"{entry.file} with {candidate.name}: {error.message}")
                 remedies[error.hint] = None
+    if stale is not None:
+        raise StalePlan(stale.message, " or ".join(remedies), stale.runtime)
     if not remedies:
         offered = sorted({found.name for entry in bundle.engines(role) for found in candidates(entry)[0]})
         remedies[f"runtimes it has {role} engines for: {', '.join(offered) or 'none'}"] = None
@@ -88,8 +107,6 @@ def load_engine(bundle: Bundle, role: str, *, backend: str | None = None, thread
 
 def candidates(entry: EngineEntry) -> tuple[list[Backend], list[str]]:
     """The runtimes an engine file may run on, best first, installed or not; and why others of its format may not."""
-    if entry.format not in BACKENDS:
-        return [], [f"{entry.file}: {entry.format} engines need an edgeclip built with TensorRT support"]
     backends = BACKENDS[entry.format]
     wanted = entry.target.runtime
     fit = [backend for backend in backends if wanted in backend.runs]
@@ -102,7 +119,10 @@ def open_engine(bundle: Bundle, entry: EngineEntry, backend: Backend, threads: i
         factory = resolve(backend.target, what=backend.name)
     except EngineError as error:
         raise EngineError(str(error.__cause__ or error.message), backend.install) from error
-    engine: Engine = factory(bundle.file(entry.file), threads or default_threads())
+    arguments = [bundle.file(entry.file), threads or default_threads()]
+    if entry.format == PLAN:
+        arguments.append(entry.target)
+    engine: Engine = factory(*arguments)
     try:
         _try(engine, entry, bundle.manifest)
     except BaseException:
