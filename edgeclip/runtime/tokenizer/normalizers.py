@@ -1,0 +1,183 @@
+"""What is done to a whole text before it is cut into words."""
+
+from __future__ import annotations
+
+import html
+import re
+import string
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from edgeclip.runtime.tokenizer.component import Component
+from edgeclip.runtime.tokenizer.fixtext import fix_text
+from edgeclip.runtime.tokenizer.precompiled import Precompiled
+from edgeclip.runtime.tokenizer.wordpiece import BertNormalizer
+
+Change = Callable[[str], str]
+
+# White space as Unicode lists it: str.isspace() also holds the four information separators.
+SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+EXPRESSIONS = {r"\s+": f"[{SPACE}]+", " {2,}": " {2,}", r"\s{2,}": f"[{SPACE}]{{2,}}"}
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class NFC(Component, frozen=True, tag=True):
+    def change(self) -> Change:
+        return lambda text: unicodedata.normalize("NFC", text)
+
+
+class NFD(Component, frozen=True, tag=True):
+    def change(self) -> Change:
+        return lambda text: unicodedata.normalize("NFD", text)
+
+
+class NFKC(Component, frozen=True, tag=True):
+    def change(self) -> Change:
+        return lambda text: unicodedata.normalize("NFKC", text)
+
+
+class NFKD(Component, frozen=True, tag=True):
+    def change(self) -> Change:
+        return lambda text: unicodedata.normalize("NFKD", text)
+
+
+class Lowercase(Component, frozen=True, tag=True):
+    """Letter by letter: a final sigma is a sigma like any other."""
+
+    def change(self) -> Change:
+        return lambda text: "".join(map(str.lower, text))
+
+
+class Strip(Component, frozen=True, tag=True):
+    strip_left: bool = True
+    strip_right: bool = True
+
+    def change(self) -> Change:
+        left = re.compile(f"^[{SPACE}]+") if self.strip_left else None
+        right = re.compile(f"[{SPACE}]+\\Z") if self.strip_right else None
+
+        def strip(text: str) -> str:
+            text = left.sub("", text) if left else text
+            return right.sub("", text) if right else text
+
+        return strip
+
+
+class Pattern(Component, frozen=True):
+    """A text, or one of the few regular expressions that tokenizers of CLIP and SigLIP use."""
+
+    literal: Annotated[str, msgspec.Meta(min_length=1)] | None = msgspec.field(name="String", default=None)
+    expression: str | None = msgspec.field(name="Regex", default=None)
+
+    def compiled(self) -> re.Pattern[str]:
+        if self.literal is not None and self.expression is None:
+            return re.compile(re.escape(self.literal))
+        if self.literal is None and self.expression in EXPRESSIONS:
+            return re.compile(EXPRESSIONS[self.expression])
+        raise ValueError(f"the pattern {self.expression!r} is not one of {', '.join(EXPRESSIONS)}")
+
+
+class Replace(Component, frozen=True, tag=True):
+    pattern: Pattern
+    content: str
+
+    def __post_init__(self) -> None:
+        self.pattern.compiled()
+
+    def change(self) -> Change:
+        pattern, content = self.pattern.compiled(), self.content
+        return lambda text: pattern.sub(lambda _: content, text)
+
+
+class Prepend(Component, frozen=True, tag=True):
+    prepend: str
+
+    def change(self) -> Change:
+        return lambda text: self.prepend + text if text else text
+
+
+# -- ours: what open_clip and SigLIP do in Python before their tokenizers see the text ----------------------------------
+
+
+class CleanText(Component, frozen=True, tag=True):
+    """open_clip's basic_clean: broken Unicode mended, HTML entities resolved twice, ends stripped."""
+
+    def change(self) -> Change:
+        return lambda text: html.unescape(html.unescape(fix_text(text))).strip()
+
+
+class CollapseSpace(Component, frozen=True, tag=True):
+    """Runs of white space become one space, none at the ends."""
+
+    def change(self) -> Change:
+        return lambda text: " ".join(text.split())
+
+
+class LowercaseText(Component, frozen=True, tag=True):
+    """As one text: a sigma at the end of a word is a final one."""
+
+    def change(self) -> Change:
+        return str.lower
+
+
+class MarkStart(Component, frozen=True, tag=True):
+    """A sign before the text, be it empty; signs that it held become spaces."""
+
+    sign: str
+
+    def change(self) -> Change:
+        return lambda text: self.sign + text.replace(self.sign, " ")
+
+
+class Canonicalize(Component, frozen=True, tag=True):
+    """SigLIP's canonical form: no ASCII punctuation, lower case, single spaces. underscores: they become spaces first."""
+
+    underscores: bool
+    lowercase: bool = True
+
+    def change(self) -> Change:
+        def canonical(text: str) -> str:
+            text = text.replace("_", " ") if self.underscores else text
+            text = text.translate(PUNCTUATION)
+            return " ".join((text.lower() if self.lowercase else text).split())
+
+        return canonical
+
+
+Step = (
+    BertNormalizer
+    | NFC
+    | NFD
+    | NFKC
+    | NFKD
+    | Lowercase
+    | Strip
+    | Replace
+    | Prepend
+    | Precompiled
+    | CleanText
+    | CollapseSpace
+    | LowercaseText
+    | MarkStart
+    | Canonicalize
+)
+
+
+class Sequence(Component, frozen=True, tag=True):
+    normalizers: tuple[Step, ...]
+
+    def change(self) -> Change:
+        changes = [step.change() for step in self.normalizers]
+
+        def all_of_them(text: str) -> str:
+            for change in changes:
+                text = change(text)
+            return text
+
+        return all_of_them
+
+
+Normalizer = Step | Sequence
