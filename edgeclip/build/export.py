@@ -45,6 +45,11 @@ class Exported(msgspec.Struct, frozen=True):
     licence: str = ""
     notes: tuple[str, ...] = ()
 
+    def provenance(self) -> tuple[str, ...]:
+        """Lines for the report."""
+        licence = f"Weights: {self.origin}; licence: {self.licence or 'not stated'}"
+        return (licence, *self.notes)
+
 
 def graphs_for(targets: tuple[str, ...]) -> list[str]:
     """The Q/DQ ONNX of the image tower is always built: devices compile from it."""
@@ -103,7 +108,9 @@ def export(place: Place, graphs: list[str], directory: Path, log: Path, progress
         code = child.wait()
     if code != 0 or set(cosine) != set(graphs):
         raise EdgeclipError(f"export ended with status {code}: {tail(log)}", f"the whole log is {log}")
-    exported = msgspec.convert({**facts["facts"], "space": facts["space"], "cosine": cosine, "original": original}, Exported)
+    exported = msgspec.convert(
+        {**facts["facts"], "space": facts["space"], "cosine": cosine, "original": original}, Exported
+    )
     (directory / FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(exported)))
     return exported
 

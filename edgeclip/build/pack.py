@@ -31,7 +31,6 @@ from edgeclip.bundle import (
     Target,
     Text,
     open_bundle,
-    sha256,
     write_digests,
 )
 from edgeclip.errors import UsageError
@@ -41,6 +40,7 @@ from edgeclip.runtime.golden import check_golden
 CARD = "README.md"  # a model card that lies in the bundle's place is carried over
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
+BANK = "text.npz"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -63,7 +63,7 @@ def pack(order: Order, exported: Exported, report: Report, quantized: Path, veri
     kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
     files = {entry.file: quantized / file for file, entry in entries.items()}
-    files |= {name: verified / name for name in (TOKENIZER, GOLDEN, "report.json", "report.md")}
+    files |= {name: verified / name for name in (text_facts(exported).file, GOLDEN, "report.json", "report.md")}
     manifest = Manifest(
         schema=SCHEMA,
         name=order.plan.recipe.name,
@@ -75,7 +75,7 @@ def pack(order: Order, exported: Exported, report: Report, quantized: Path, veri
         text=text_facts(exported),
         engines=tuple(entries.values()),
         golden=GOLDEN,
-        checkpoint=f"sha256:{sha256(order.checkpoint)}",
+        checkpoint=f"sha256:{order.checkpoint_digest()}",
         calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
         recipe=order.as_data(),
         built_with={"edgeclip": edgeclip.__version__, **tool_versions()},
@@ -92,6 +92,8 @@ def entry_of(candidate: Candidate) -> EngineEntry:
 
 
 def text_facts(exported: Exported) -> Text:
+    if not exported.tokenizer:
+        return Text(templates=exported.templates, bank=BANK)
     return Text(TOKENIZER, exported.context_length, exported.pad_id, exported.templates)
 
 

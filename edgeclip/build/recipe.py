@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgeclip.build.checkpoints.hub import HubModel
 from edgeclip.bundle import FileName
 from edgeclip.errors import ConfigError
 from edgeclip.yamlfile import load_yaml
@@ -82,13 +83,15 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One engine we can build.
 
+    checkpoint: a file or directory; model: one that is downloaded from a hub instead.
     calibration: the calibration set, a path or `demo`. golden: where the self-test's frames come from, which travel in
     the bundle ("": the calibration set). out: the bundle ("": the engine's name, beside the recipe). data, labels: what
     verify measures accuracy on.
     """
 
     name: FileName
-    checkpoint: str
+    checkpoint: str = ""
+    model: HubModel | None = None
     calibration: str = ""
     golden: str = ""
     sampling: str = ""
@@ -122,6 +125,8 @@ class Plan(msgspec.Struct, frozen=True):
 def load_plan(path: Path) -> Plan:
     """Read an engine recipe and the files it names. Raises ConfigError naming file, line and key."""
     recipe = load_yaml(path, Recipe)
+    if bool(recipe.checkpoint) == (recipe.model is not None):
+        raise ConfigError(f"{path} names no checkpoint and no model, or both", "add `checkpoint:` or `model:`")
     folder = path.resolve().parent
     sampling, quantization = Sampling(), Quantization()
     if recipe.sampling:

@@ -22,8 +22,8 @@ LOADERS: dict[str, tuple[str, str]] = {
     "onnx-image": ("edgeclip.build.checkpoints.onnximage:load", "build"),
 }
 FORMS = (
-    "a checkpoint of edgeclip train, a Hugging Face directory, an open_clip directory or its weights with --architecture, "
-    "an original CLIP .pt, or a directory with two ONNX files and model.yaml"
+    "a checkpoint of edgeclip train, a Hugging Face directory, an open_clip directory or its weights with "
+    "--architecture, an original CLIP .pt, or a directory with two ONNX files and model.yaml"
 )
 PAIR = "model.yaml"
 HUGGING_FACE, OPEN_CLIP = "config.json", "open_clip_config.json"

@@ -46,7 +46,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Encoders:
-    """image: [N, 3, H, W] pixels, normalised by the facts' mean and std -> [N, dim]. Both towers are float, in eval mode.
+    """image: [N, 3, H, W] pixels, normalised by the facts' mean and std -> [N, dim]. Towers are float, in eval mode.
 
     origin: where the weights are from, in words. licence: of the weights, "" where nobody said. notes: what was done to
     the model on the way in, for the report. original: None where the towers are our own.

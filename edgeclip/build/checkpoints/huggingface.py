@@ -1,4 +1,4 @@
-"""Hugging Face directories of CLIP, SigLIP and SigLIP2: config.json, model.safetensors, preprocessor and tokenizer files."""
+"""Hugging Face directories of CLIP, SigLIP and SigLIP2: config, model.safetensors, preprocessor and tokenizer files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
 class ClipImage(nn.Module):
-    """[N, 3, H, W] -> [N, dim] of a CLIPModel or SiglipModel; without the library's wrappers, which no exporter traces."""
+    """[N, 3, H, W] -> [N, dim] of a CLIPModel or SiglipModel, without the wrappers that no exporter traces."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class ClipImage(nn.Module):
 
 
 class PatchImage(nn.Module):
-    """The same of a Siglip2Model, whose library cuts the patches outside. side: pixels of the square it is built for."""
+    """The same of a Siglip2Model, whose library cuts the patches outside. side: pixels of the square it takes."""
 
     position: Tensor
 
@@ -155,7 +155,8 @@ def load(place: Place) -> Encoders:
     kind = config.get("model_type", "")
     if kind not in KINDS:
         raise DataError(
-            f"{path / 'config.json'}: model_type {kind!r} is not one edgeclip builds from", f"it may be {', '.join(KINDS)}"
+            f"{path / 'config.json'}: model_type {kind!r} is not one edgeclip builds from",
+            f"it may be {', '.join(KINDS)}",
         )
     try:
         model = getattr(transformers, KINDS[kind]).from_pretrained(
@@ -202,7 +203,7 @@ def preprocess_of(processor: Any, side: int, squash: bool, place: Place) -> Prep
     given = place.facts
     where = Path(place.path) / PROCESSOR
     resampling = int(getattr(processor, "resample", 3))
-    interpolation = given.interpolation or RESAMPLING.get(resampling)
+    interpolation: Any = given.interpolation or RESAMPLING.get(resampling)
     if interpolation is None:
         raise DataError(f"{where}: resample {resampling} is neither bilinear nor bicubic", "state --interpolation")
     resize: Any = given.resize or "squash"
@@ -213,10 +214,12 @@ def preprocess_of(processor: Any, side: int, squash: bool, place: Place) -> Prep
             if size["shortest_edge"] != side or any(value != side for value in crop.values()):
                 raise DataError(
                     f"{where}: resizes to {size['shortest_edge']}, crops {crop} and the model takes {side}",
-                    "edgeclip resizes to the size that is cropped: state --resize and --image-size",
+                    "edgeclip resizes to the size that is cropped: state --resize",
                 )
         elif (size.get("height"), size.get("width")) != (side, side):
-            raise DataError(f"{where}: resizes to {size}, and the model takes {side}", "state --resize and --image-size")
+            raise DataError(
+                f"{where}: resizes to {size}, and the model takes {side}", "state --resize and --image-size"
+            )
     if given.size and given.size != side:
         raise DataError(f"{place.path} takes pictures of {side} pixels, not {given.size}", "leave --image-size out")
     mean, std = given.mean or tuple(processor.image_mean), given.std or tuple(processor.image_std)

@@ -1,4 +1,4 @@
-"""Batch norms out of an image tower: into the convolution before them where there is one, else into a scale and a shift.
+"""Batch norms out of an image tower: into the convolution before them if there is one, else into a scale and a shift.
 
 A batch norm left in the graph is one that neither TensorRT's INT8 nor TFLite folds for us, and in timm's hybrids some
 follow an addition, where no exporter folds them.
@@ -58,7 +58,7 @@ def fold_batch_norms(tower: nn.Module, example: Tensor) -> int:
 
     Into a convolution only where nothing else takes what it makes.
     """
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # id of a tensor -> the convolution that made it; the tensor lives on
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by id of what the convolution made, kept alive
     takes: dict[_BatchNorm, tuple[nn.Conv2d | None, int]] = {}
     calls: dict[nn.Module, int] = {}
 

@@ -156,7 +156,7 @@ def versions(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def fuse_layer_norms(model: onnx.ModelProto) -> int:
-    """Mean, difference, square, mean, root, quotient, gain and shift become one LayerNormalization. Returns how many."""
+    """Mean, difference, square, mean, root, quotient, gain and shift: one LayerNormalization. Returns how many."""
     graph = Graph(model)
     fused: dict[str, onnx.NodeProto] = {}
     for difference in model.graph.node:

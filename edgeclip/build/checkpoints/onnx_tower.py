@@ -6,7 +6,7 @@ weights become Linear and Conv2d, and LayerNormalization a LayerNorm, which ever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,15 @@ from edgeclip.errors import DataError
 
 Attributes = dict[str, Any]
 Static = npt.NDArray[Any]
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 TYPES = {
-    onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.float32, onnx.TensorProto.DOUBLE: torch.float32,
-    onnx.TensorProto.INT32: torch.int32, onnx.TensorProto.INT64: torch.int64, onnx.TensorProto.BOOL: torch.bool,
-    onnx.TensorProto.UINT8: torch.uint8, onnx.TensorProto.INT8: torch.int8,
-}  # fmt: skip
+    **dict.fromkeys(FLOATS, torch.float32),
+    onnx.TensorProto.INT32: torch.int32,
+    onnx.TensorProto.INT64: torch.int64,
+    onnx.TensorProto.BOOL: torch.bool,
+    onnx.TensorProto.UINT8: torch.uint8,
+    onnx.TensorProto.INT8: torch.int8,
+}
 
 
 class OnnxTower(nn.Module):
@@ -86,7 +90,9 @@ class OnnxTower(nn.Module):
             name = inputs[place] if place < len(inputs) else ""
             value = self._graph.value(name) if name else None
             if name and value is None:
-                raise DataError(f"{node.op_type} {node.name} depends on values that are not fixed", "fix the input shapes")
+                raise DataError(
+                    f"{node.op_type} {node.name} depends on values that are not fixed", "fix the input shapes"
+                )
             facts.append(value)
         dynamic = [name for place, name in enumerate(inputs) if place not in static]
         self._calls.append((bound(operator, attributes, facts), dynamic, list(node.output)))
@@ -96,7 +102,7 @@ def bound(operator: Callable[..., Any], attributes: Attributes, facts: list[Stat
     return lambda *inputs: operator(attributes, facts, *inputs)
 
 
-# -- layers with stored weights -----------------------------------------------------------------------------------------
+# -- layers with stored weights ----------------------------------------------------------------------------------------
 
 Part = tuple[nn.Module, str, set[str]]  # the module, the output it makes, outputs of nodes that it stands for as well
 
@@ -153,8 +159,8 @@ def build_conv(graph: Graph, node: onnx.NodeProto, attributes: Attributes) -> Pa
     even = pads[:2] == pads[2:]
     groups = attributes.get("group", 1)
     layer = nn.Conv2d(
-        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), tuple(attributes.get("strides", (1, 1))),
-        tuple(pads[:2]) if even else 0, tuple(attributes.get("dilations", (1, 1))), groups, bias is not None,
+        weight.shape[1] * groups, weight.shape[0], two(weight.shape[2:]), two(attributes.get("strides", (1, 1))),
+        two(pads[:2]) if even else 0, two(attributes.get("dilations", (1, 1))), groups, bias is not None,
     )  # fmt: skip
     layer.weight = nn.Parameter(weight, requires_grad=False)
     if bias is not None:
@@ -163,6 +169,10 @@ def build_conv(graph: Graph, node: onnx.NodeProto, attributes: Attributes) -> Pa
         return layer, node.output[0], set()
     top, left, bottom, right = pads
     return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), layer), node.output[0], set()
+
+
+def two(numbers: Sequence[int]) -> tuple[int, int]:
+    return int(numbers[0]), int(numbers[1])
 
 
 def build_layer_norm(graph: Graph, node: onnx.NodeProto, attributes: Attributes) -> Part | None:
@@ -183,7 +193,7 @@ BUILDERS: dict[str, Callable[[Graph, onnx.NodeProto, Attributes], Part | None]] 
 }
 
 
-# -- everything else ----------------------------------------------------------------------------------------------------
+# -- everything else ---------------------------------------------------------------------------------------------------
 
 
 def ints(attributes: Attributes, name: str, fact: Static | None = None) -> list[int] | None:

@@ -27,7 +27,9 @@ def load(place: Place) -> Encoders:
     stated = [dimension.dim_value for dimension in taken.type.tensor_type.shape.dim[2:]]
     height, width = (given.size or side or CLIP_SIZE for side in stated)
     if any(side and side != given.size for side in stated) and given.size:
-        raise DataError(f"{path} takes pictures of {stated[1]} x {stated[0]}, not {given.size}", "leave --image-size out")
+        raise DataError(
+            f"{path} takes pictures of {stated[1]} x {stated[0]}, not {given.size}", "leave --image-size out"
+        )
     facts = Preprocess(
         (height, width),
         given.resize or "shortest",
@@ -82,5 +84,7 @@ def read_bank(path: Path) -> tuple[Bank, float]:
             raise DataError(f"{path}: the name {name!r} is empty, or in it twice", hint)
         seen.add(folded)
     if not 0.0 < scale <= 1000.0:
-        raise DataError(f"{path}: logit_scale {scale} is not between 0 and 1000", "it is exp() of the learned one: 100 for CLIP")
+        raise DataError(
+            f"{path}: logit_scale {scale} is not between 0 and 1000", "it is exp() of the learned one: 100 for CLIP"
+        )
     return Bank(tuple(names.tolist()), (rows / lengths[:, None]).astype(np.float32)), scale

@@ -51,7 +51,9 @@ class OnnxOriginal:
         if self._text is None or self._pair is None:
             raise DataError("an image tower alone has no texts")
         tokenizer = load_tokenizer(self._pair[0])
-        return outputs(self._text, tokenizer.encode_batch(sentences, self._pair[1].context_length, self._pair[1].pad_id))
+        return outputs(
+            self._text, tokenizer.encode_batch(sentences, self._pair[1].context_length, self._pair[1].pad_id)
+        )
 
 
 def outputs(model: bytes, inputs: Any) -> Rows:
@@ -107,7 +109,9 @@ def tower(path: Path, shape: tuple[int, ...]) -> tuple[OnnxTower, bytes, tuple[s
     norms = onnx_rewrite.fuse_layer_norms(simple)
     notes = []
     if unfolded:
-        notes.append(f"{path.name}: {unfolded} dynamic INT8 products unfolded to float, their weights at int8 precision")
+        notes.append(
+            f"{path.name}: {unfolded} dynamic INT8 products unfolded to float, their weights at int8 precision"
+        )
     if norms:
         notes.append(f"{path.name}: {norms} decomposed LayerNorms made native")
     return OnnxTower(simple), plain, tuple(notes)
@@ -142,5 +146,7 @@ def width_of(image: OnnxTower, shape: tuple[int, ...]) -> int:
     with torch.no_grad():
         result = image(torch.zeros(shape))
     if result.ndim != 2:
-        raise DataError(f"the image tower returns {list(result.shape)}, and not [N, dim]", "export its pooled embedding")
+        raise DataError(
+            f"the image tower returns {list(result.shape)}, and not [N, dim]", "export its pooled embedding"
+        )
     return int(result.shape[1])

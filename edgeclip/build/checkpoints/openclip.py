@@ -1,4 +1,4 @@
-"""Checkpoints of open_clip: any of its architectures as weights alone, or a directory with its open_clip_config.json."""
+"""Checkpoints of open_clip: weights of any of its architectures, or a directory with its open_clip_config.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences on which an exported text tower must match the library it came from: the shortest, the longest, many scripts."""
+"""Sentences on which a text tower must match the library it came from: the shortest, the longest, many scripts."""
 
 from __future__ import annotations
 

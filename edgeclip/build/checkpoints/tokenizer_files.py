@@ -55,7 +55,7 @@ def of_simple(tokenizer: Any, cleaning: str) -> str:
             },
             "model": {
                 "type": "BPE",
-                "vocab": {token: number for token, number in tokenizer.encoder.items()},
+                "vocab": dict(tokenizer.encoder),
                 "merges": merges,
                 "end_of_word_suffix": "</w>",
                 "whole": special,
@@ -85,15 +85,17 @@ def of_sentencepiece(tokenizer: Any) -> dict[str, Any]:
     """SigLIP's tokenizer: canonical text, a unigram model, the end token."""
     from base64 import b64encode
 
-    from sentencepiece import sentencepiece_model_pb2 as schema
+    from sentencepiece import sentencepiece_model_pb2
     from transformers import SiglipTokenizer
 
     if not isinstance(tokenizer, SiglipTokenizer):
         raise DataError(
-            f"{type(tokenizer).__name__} has no tokenizer.json", "save it with transformers' fast tokenizer, and give that"
+            f"{type(tokenizer).__name__} has no tokenizer.json",
+            "save it with transformers' fast tokenizer, and give that",
         )
+    schema: Any = sentencepiece_model_pb2  # generated: its names are made when it is imported
     proto = schema.ModelProto()
-    proto.ParseFromString(Path(tokenizer.vocab_file).read_bytes())
+    proto.ParseFromString(Path(str(tokenizer.vocab_file)).read_bytes())
     if proto.trainer_spec.model_type != schema.TrainerSpec.UNIGRAM:
         raise DataError(f"{tokenizer.vocab_file} is not a unigram model", "give a directory with a tokenizer.json")
     # The library marks the start itself, before it makes the text canonical; SentencePiece then sees to white space.
@@ -121,9 +123,7 @@ def of_sentencepiece(tokenizer: Any) -> dict[str, Any]:
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": str(tokenizer.eos_token)}}],
-            "special_tokens": {
-                str(tokenizer.eos_token): {"id": str(tokenizer.eos_token), "ids": [end], "tokens": []}
-            },
+            "special_tokens": {str(tokenizer.eos_token): {"id": str(tokenizer.eos_token), "ids": [end], "tokens": []}},
         },
     }
 

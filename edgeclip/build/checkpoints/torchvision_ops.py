@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-
 # Those that torchvision registers something for without looking whether they are there.
 EXPECTED = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -20,13 +19,15 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 @cache
 def declare_missing() -> None:
-    """Declare the operators that torchvision expects where its own library cannot. Harmless where torchvision is absent or well."""
+    """Declare the operators that torchvision expects where its library cannot. Harmless where it is absent or well."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return
-    for library in sorted(Path(spec.origin).parent.glob("_C*.so")):
-        try:
-            torch.ops.load_library(str(library))
-        except OSError:
-            for name in EXPECTED:
-                torch.library.define(f"torchvision::{name}", SCHEMA)
+    library = next(Path(spec.origin).parent.glob("_C*.so"), None)
+    if library is None:
+        return
+    try:
+        torch.ops.load_library(str(library))
+    except OSError:
+        for name in EXPECTED:
+            torch.library.define(f"torchvision::{name}", SCHEMA)

@@ -1,8 +1,8 @@
 """The text repair that CLIP was trained behind (the `ftfy` library's defaults), without that library.
 
-All of it but one: text that was decoded with the wrong character set ("schÃ¶n") is left as it is. Telling it apart takes
-ftfy's tables of what is unlikely, which are longer than the rest of this tokenizer; and a label that reads like that is
-a mistake in the label file, seen by whoever reads it.
+All of it but one: text that was decoded with the wrong character set ("schÃ¶n") is left as it is. Telling it apart
+takes ftfy's tables of what is unlikely, which are longer than the rest of this tokenizer; and a label that reads like
+that is a mistake in the label file, seen by whoever reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ ENTITY = re.compile(r"&#?[0-9A-Za-z]{1,24};")
 TERMINAL_ESCAPE = re.compile("\x1b\\[[\\d;]*[a-zA-Z]")
 LINE_BREAK = re.compile("\r\n|[\r\u2028\u2029\x85]")
 SURROGATES = re.compile("[\ud800-\udfff]+")
-LATIN_DIGRAPHS = "\u0132\u0133\u0149\u01f1\u01f2\u01f3" + "".join(map(chr, (*range(0x1C4, 0x1CD), *range(0xFB00, 0xFB07))))
+LATIN_DIGRAPHS = "".join(map(chr, (0x132, 0x133, 0x149, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4))))
+LATIN_LIGATURES = "".join(map(chr, range(0xFB00, 0xFB07)))
 LONG_ST = "\ufb05"
 HALF_AND_FULL_WIDTH = range(0xFF01, 0xFFF0)
 UNWANTED = (
@@ -30,7 +31,7 @@ UNWANTED = (
 def plain() -> dict[int, str | None]:
     """What single characters become: digraphs and widths taken apart, quotes straight, C1 as Windows-1252 has them."""
     table: dict[int, str | None] = {0x3000: " "}
-    table |= {ord(letter): unicodedata.normalize("NFKC", letter) for letter in LATIN_DIGRAPHS}
+    table |= {ord(letter): unicodedata.normalize("NFKC", letter) for letter in LATIN_DIGRAPHS + LATIN_LIGATURES}
     table[ord(LONG_ST)] = "\u017ft"
     table |= {code: unicodedata.normalize("NFKC", chr(code)) for code in HALF_AND_FULL_WIDTH}
     for code in range(0x80, 0xA0):

@@ -99,7 +99,7 @@ class Prepend(Component, frozen=True, tag=True):
         return lambda text: self.prepend + text if text else text
 
 
-# -- ours: what open_clip and SigLIP do in Python before their tokenizers see the text ----------------------------------
+# -- ours: what open_clip and SigLIP do in Python before their tokenizers see the text ---------------------------------
 
 
 class CleanText(Component, frozen=True, tag=True):
@@ -133,7 +133,7 @@ class MarkStart(Component, frozen=True, tag=True):
 
 
 class Canonicalize(Component, frozen=True, tag=True):
-    """SigLIP's canonical form: no ASCII punctuation, lower case, single spaces. underscores: they become spaces first."""
+    """SigLIP's canonical form: no ASCII punctuation, lower case, single spaces. underscores: they become spaces."""
 
     underscores: bool
     lowercase: bool = True

@@ -22,7 +22,7 @@ BLANK = re.compile(f"[{SPACE}]+")
 
 
 class ClipWords(Component, frozen=True, tag=True):
-    """The words of CLIP's own tokenizer, found without regard to case, and its special tokens where a word may begin."""
+    """The words of CLIP's own tokenizer, without regard to case, and its special tokens where a word may begin."""
 
     special: tuple[str, ...] = ()
 

@@ -19,7 +19,12 @@ a person wearing a red jacket and blue jeans on a skateboard in front of a brick
 """.strip()
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-PREPROCESS = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESS = {
+    "mean": [0.48, 0.46, 0.41],
+    "std": [0.27, 0.26, 0.28],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 VISION: dict[str, dict[str, Any]] = {
     "vit": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
@@ -72,7 +77,9 @@ def openclip(folder: Path, kind: str) -> Path:
         t5_tokenizer(600).save_pretrained(folder)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": facts}))
     model = shaken(open_clip.create_model(f"local-dir:{folder}", load_weights=False))
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     return folder
 
 
@@ -164,9 +171,9 @@ def spiece_model(folder: Path, vocabulary: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "corpus.txt").write_text(CORPUS * 3, encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "corpus.txt"), model_prefix=str(folder / "spiece"), vocab_size=vocabulary, pad_id=-1, bos_id=-1,
-        eos_id=1, unk_id=2, pad_piece="<pad>", hard_vocab_limit=False, minloglevel=2, character_coverage=0.999,
-        normalization_rule_name="nmt_nfkc", user_defined_symbols=["<pad>"],
+        input=str(folder / "corpus.txt"), model_prefix=str(folder / "spiece"), vocab_size=vocabulary,
+        hard_vocab_limit=False, pad_id=-1, bos_id=-1, eos_id=1, unk_id=2, user_defined_symbols=["<pad>"],
+        normalization_rule_name="nmt_nfkc", character_coverage=0.999, minloglevel=2,
     )  # fmt: skip
     return folder / "spiece.model"
 
