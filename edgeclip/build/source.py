@@ -41,7 +41,7 @@ def plan_of(recipe: str | Path | None, model: Model) -> tuple[Plan, Path | None]
     if (recipe is not None) == model.given:
         raise UsageError(
             "give either a recipe or a model",
-            "edgeclip build RECIPE.yaml, or edgeclip build --model NAME|DIR|FILE, or --image-onnx FILE --text-bank FILE",
+            """(the plan, its recipe if there is one). Raises UsageError for neither or both of them, and what load_plan does.""",
         )
     if model.given and bool(model.image_onnx) != bool(model.text_bank):
         raise UsageError(

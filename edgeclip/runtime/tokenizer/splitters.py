@@ -18,6 +18,8 @@ Splitter = Callable[[str], Iterable[str]]
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 CLIP_EXPRESSION = r"<\|startoftext\|>|<\|endoftext\|>|" + CLIP_WORDS
 CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
+# A mark whose lower case is a letter: regardless of case it is neither letter nor other, and falls away.
+NEITHER = "\u0345"
 BLANK = re.compile(f"[{SPACE}]+")
 
 
@@ -28,7 +30,7 @@ class ClipWords(Component, frozen=True, tag=True):
 
     def splitter(self) -> Splitter:
         whole = re.compile("|".join([*map(re.escape, self.special), CONTRACTIONS]), re.IGNORECASE)
-        return lambda text: clip_words(text, whole)
+        return lambda text: clip_words(text.replace(NEITHER, " "), whole)
 
 
 class Split(Component, frozen=True, tag=True):
