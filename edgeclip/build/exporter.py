@@ -25,6 +25,7 @@ from edgeclip.build.checkpoints.norms import layer_norms
 from edgeclip.build.checkpoints.place import Place
 from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph, space_id
+from edgeclip.build.powers import multiply_cubes
 from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.runtime.tokenizer import load_tokenizer
 from edgeclip.types import Engine
@@ -159,6 +160,7 @@ def write_onnx(module: nn.Module, example: npt.NDArray[Any], path: Path) -> None
     if program is None:
         raise EdgeclipError(f"torch.onnx.export returned no program for {path.name}")
     program.save(str(path), external_data=False)
+    multiply_cubes(path)
 
 
 def run(path: Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -33,6 +33,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "export": (
         "build/exporter.py",
         "build/graphs.py",
+        "build/powers.py",
         *(f"build/checkpoints/{name}.py" for name in CHECKPOINTS),
         "train/towers.py",
         "train/checkpoint.py",

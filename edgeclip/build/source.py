@@ -37,11 +37,11 @@ def recipes_directory() -> Path:
 
 
 def plan_of(recipe: str | Path | None, model: Model) -> tuple[Plan, Path | None]:
-    """(the plan, its recipe's path if there is one). Raises UsageError for neither or both, and as load_plan."""
+    """(the plan, its recipe if there is one). Raises UsageError for neither or both, and as load_plan does."""
     if (recipe is not None) == model.given:
         raise UsageError(
             "give either a recipe or a model",
-            """(the plan, its recipe if there is one). Raises UsageError for neither or both of them, and what load_plan does.""",
+            "edgeclip build RECIPE.yaml, or --model NAME|DIR|FILE, or --image-onnx FILE --text-bank FILE",
         )
     if model.given and bool(model.image_onnx) != bool(model.text_bank):
         raise UsageError(

@@ -196,6 +196,7 @@ def download(url: str, path: Path, progress: Progress, found: dict[str, str]) ->
             transfer(url, part, progress, found)
             break
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416 and part.exists():  # the part is longer than the file: it is of another one
                 part.unlink()
             elif error.code in (401, 403, 404):

@@ -1,4 +1,4 @@
-"""Lines in many scripts to tokenize: real words, and seeded text of every block, in mixed case, with marks and emoji."""
+"""Lines in many scripts to tokenize: real words and seeded text of many blocks, mixed case, with marks and emoji."""
 
 from __future__ import annotations
 
