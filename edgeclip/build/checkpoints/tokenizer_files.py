@@ -101,11 +101,12 @@ def of_sentencepiece(tokenizer: Any) -> dict[str, Any]:
     # The library marks the start itself, before it makes the text canonical; SentencePiece then sees to white space.
     steps: list[dict[str, Any]] = [
         {"type": "MarkStart", "sign": SPIECE},
-        {"type": "Canonicalize", "underscores": False, "lowercase": bool(tokenizer.do_lower_case)},
+        *([{"type": "LowercaseText"}] if tokenizer.do_lower_case else []),
+        {"type": "Canonicalize", "underscores": False, "lowercase": False},
     ]
     charsmap = proto.normalizer_spec.precompiled_charsmap
     if charsmap:
-        steps.append({"type": "Precompiled", "precompiled_charsmap": b64encode(charsmap).decode()})
+        steps.append({"type": "Precompiled", "precompiled_charsmap": b64encode(charsmap).decode(), "longest": True})
     steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     steps.append({"type": "Strip", "strip_left": False, "strip_right": True})
     steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPIECE})

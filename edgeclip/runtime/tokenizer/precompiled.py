@@ -17,18 +17,22 @@ JOINERS = "\u200c\u200d"
 class Precompiled(Component, frozen=True, tag=True):
     """Replaces what the table lists; all else stays.
 
-    The library walks over user-perceived characters. Those that are short enough for it to look up as one are a letter
-    with its combining marks, or a line break of two characters, which is what is told apart here.
+    longest (ours): the longest listed beginning of what is left, as SentencePiece itself does it. Otherwise as the
+    library, which walks over user-perceived characters: those that are short enough for it to look up as one are a
+    letter with its combining marks, or a line break of two characters, which is what is told apart here.
     """
 
     precompiled_charsmap: str
+    longest: bool = False
 
     def __post_init__(self) -> None:
         self.table()
 
     def change(self) -> Callable[[str], str]:
         table = self.table()
-        return table.apply if table else str
+        if table is None:
+            return str
+        return table.apply_longest if self.longest else table.apply
 
     def table(self) -> Table | None:
         try:
@@ -64,22 +68,42 @@ class Table:
                 parts.append(character if found is None else found)
         return "".join(parts)
 
+    def apply_longest(self, text: str) -> str:
+        raw = text.encode("utf-8", "surrogatepass")
+        parts: list[bytes] = []
+        place = 0
+        while place < len(raw):
+            matches = list(self._matches(raw, place))
+            length, becomes = matches[-1] if matches else one_character(raw, place)
+            parts.append(becomes)
+            place += length
+        return b"".join(parts).decode("utf-8", "replace")
+
     def _look_up(self, text: str) -> str | None:
         """What the shortest listed beginning of `text` becomes."""
+        shortest = next(self._matches(text.encode("utf-8", "surrogatepass"), 0), None)
+        return None if shortest is None else shortest[1].decode("utf-8", "replace")
+
+    def _matches(self, raw: bytes, start: int) -> Iterator[tuple[int, bytes]]:
+        """Listed texts that begin at `start`, shortest first: (their length in bytes, what they become)."""
         units = self._units
         place = offset(units[0]) if units else 0
-        for octet in text.encode("utf-8", "surrogatepass"):
-            place ^= octet
-            if place >= len(units):
-                return None
+        for end in range(start, len(raw)):
+            place ^= raw[end]
+            if place >= len(units) or units[place] & 0x800000FF != raw[end]:
+                return
             unit = units[place]
-            if unit & 0x800000FF != octet:
-                return None
             place ^= offset(unit)
             if unit >> 8 & 1:
                 begin = units[place] & 0x7FFFFFFF
-                return self._texts[begin : self._texts.index(b"\0", begin)].decode("utf-8", "replace")
-        return None
+                yield end + 1 - start, self._texts[begin : self._texts.index(b"\0", begin)]
+
+
+def one_character(raw: bytes, start: int) -> tuple[int, bytes]:
+    end = start + 1
+    while end < len(raw) and raw[end] & 0xC0 == 0x80:
+        end += 1
+    return end - start, raw[start:end]
 
 
 def offset(unit: int) -> int:

@@ -67,10 +67,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
     class Own(Hub):
-        files = {"config.json": CONFIG, "model.safetensors": WEIGHTS}
         cuts = 0
-        asked: list[tuple[str, str | None]] = []
 
+    Own.files, Own.asked = {"config.json": CONFIG, "model.safetensors": WEIGHTS}, []
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
