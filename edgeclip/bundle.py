@@ -159,6 +159,8 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
     for name in [manifest.text.file, manifest.golden, *(entry.file for entry in manifest.engines)]:
         if not (directory / name).is_file():
             raise DataError(f"bundle {origin}: {MANIFEST} names {name}, which is missing", "build or copy it again")
+    if manifest.text.bank is not None and any(entry.role == "text" for entry in manifest.engines):
+        raise DataError(f"bundle {origin}: {MANIFEST} names a text engine beside a bank", "build it again")
     return Bundle(directory, str(origin), manifest)
 
 

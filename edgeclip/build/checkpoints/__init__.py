@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeclip.build.checkpoints.place import Facts, Place
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, EngineError
 from edgeclip.registry import resolve
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load(place: Place) -> Encoders:
     except ImportError as missing:
         if not missing.name or missing.name.partition(".")[0] == "edgeclip":
             raise
-        raise DataError(
+        raise EngineError(
             f"{place.path}: loading it needs {missing.name}, not installed here", f"pip install 'edgeclip[{extra}]'"
         ) from missing
     return encoders

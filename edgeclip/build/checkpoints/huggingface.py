@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class ClipImage(nn.Module):
         for layer in self.layers:
             x = hidden(layer(x, attention_mask=None))
         x = self.after(x[:, 0]) if self.head is None else self.head(self.after(x))
-        return self.project(x)
+        embedding: Tensor = self.project(x)
+        return embedding
 
 
 class PatchImage(nn.Module):
@@ -79,7 +80,8 @@ class PatchImage(nn.Module):
         x = self.embed(x) + self.position
         for layer in self.layers:
             x = hidden(layer(x, attention_mask=None))
-        return self.head(self.after(x))
+        embedding: Tensor = self.head(self.after(x))
+        return embedding
 
 
 class HuggingFaceText(nn.Module):
@@ -103,11 +105,14 @@ class HuggingFaceText(nn.Module):
         for layer in self.layers:
             x = hidden(layer(x, attention_mask=self.mask))
         x = self.norm(x)
-        if self.kind != "clip":
-            return self.head(x[:, -1])
-        # Files older than transformers 4.30 state a wrong end token, 2: theirs is the highest id.
-        place = ids.argmax(-1) if self.end == 2 else (ids == self.end).to(torch.int32).argmax(-1)
-        return self.head(x[torch.arange(x.shape[0]), place])
+        if self.kind == "clip":
+            # Files older than transformers 4.30 state a wrong end token, 2: theirs is the highest id.
+            place = ids.argmax(-1) if self.end == 2 else (ids == self.end).to(torch.int32).argmax(-1)
+            x = x[torch.arange(x.shape[0]), place]
+        else:
+            x = x[:, -1]
+        embedding: Tensor = self.head(x)
+        return embedding
 
 
 def hidden(result: Any) -> Tensor:
@@ -162,7 +167,8 @@ def load(place: Place) -> Encoders:
         model = getattr(transformers, KINDS[kind]).from_pretrained(
             path, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
         )
-        processor = transformers.AutoImageProcessor.from_pretrained(path, local_files_only=True)
+        open_processor: Callable[..., Any] = transformers.AutoImageProcessor.from_pretrained
+        processor = open_processor(path, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (*FAILURES, ImportError) as error:
         raise DataError(

@@ -41,11 +41,11 @@ class ChannelAffine(nn.Module):
         return x * self.gain + self.shift
 
 
-class Uses(TorchDispatchMode):
+class Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its hook for subclasses
     """Counts into how many operations every tensor goes, by id."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # nor this
         self.count: Counter[int] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

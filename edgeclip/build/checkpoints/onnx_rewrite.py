@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeclip.errors import DataError
 
+SMALL = 1024  # values: shapes and indices are stored in tensors of so many at most
 INTEGER = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
 
@@ -119,7 +120,7 @@ def simplify(model: onnx.ModelProto, name: str, shape: tuple[int, ...], output: 
 
 def fold(model: onnx.ModelProto) -> int:
     """Replace what follows from stored values and known shapes by its value, once. Returns how many nodes it was."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True)
     shapes = {
         item.name: [dimension.dim_value for dimension in item.type.tensor_type.shape.dim]
         for item in (*inferred.graph.value_info, *inferred.graph.input)
@@ -149,6 +150,19 @@ def fold(model: onnx.ModelProto) -> int:
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in known.items())
     drop_dead(model)
     return len(folded)
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its large tensors as inputs: inference needs their shapes only, and copies what it is given."""
+    small: list[onnx.TensorProto] = []
+    inputs = list(model.graph.input)
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims)) <= SMALL:
+            small.append(tensor)
+        else:
+            inputs.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    graph = helper.make_graph(list(model.graph.node), "shapes", inputs, list(model.graph.output), small)
+    return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
 def versions(model: onnx.ModelProto) -> dict[str, int]:

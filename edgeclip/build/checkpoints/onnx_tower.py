@@ -308,7 +308,8 @@ def argmax(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
 
 
 def expand(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(ints({}, "", f[0]) or ())))
+    shape = ints({}, "", f[0]) or []
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(shape)))
 
 
 def average_pool(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
@@ -343,7 +344,8 @@ def batch_norm(a: Attributes, f: list[Static | None], x: Tensor, *facts: Tensor)
 def gemm(a: Attributes, f: list[Static | None], x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
     product = (x.T if a.get("transA", 0) else x) @ (y.T if a.get("transB", 0) else y)
     product = a.get("alpha", 1.0) * product
-    return product if z is None else product + a.get("beta", 1.0) * z
+    result: Tensor = product if z is None else product + a.get("beta", 1.0) * z
+    return result
 
 
 def divide(x: Tensor, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def load(place: Place) -> Encoders:
     from open_clip.model import build_model_from_openai_state_dict
 
     path = Path(place.path)
+    load_script: Callable[..., Any] = torch.jit.load
     try:
         try:
-            tensors = torch.jit.load(str(path), map_location="cpu").state_dict()
+            tensors = load_script(str(path), map_location="cpu").state_dict()
         except RuntimeError:
             tensors = state_of(torch.load(path, map_location="cpu", weights_only=True))
         tensors = {name: tensor for name, tensor in tensors.items() if name != "attn_mask"}  # made anew by the library

@@ -6,9 +6,11 @@ import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,7 +31,18 @@ from edgeclip.errors import DataError
 
 CONFIG = "open_clip_config.json"
 LOWEST_MASK = -1e4  # instead of -inf in attention masks: exp() of it is 0 as well, and no arithmetic makes NaN of it
-FAILURES = (RuntimeError, OSError, ValueError, KeyError, TypeError)  # what libraries raise for files that do not fit
+# What libraries raise for files that do not fit; their asserts included.
+FAILURES = (
+    RuntimeError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    AssertionError,
+    UnpicklingError,
+    SafetensorError,
+)
 
 
 class OpenClipText(nn.Module):
@@ -52,9 +65,11 @@ class OpenClipText(nn.Module):
         x = self.token_embedding(ids) + self.positional_embedding
         x = self.ln_final(self.transformer(x, attn_mask=self.mask))
         x = text_global_pool(x, ids, self.pool, eos_token_id=self.eos_id)
-        if self.text_projection is None:
-            return x
-        return self.text_projection(x) if isinstance(self.text_projection, nn.Linear) else x @ self.text_projection
+        if self.text_projection is not None:
+            linear = isinstance(self.text_projection, nn.Linear)
+            x = self.text_projection(x) if linear else x @ self.text_projection
+        embedding: Tensor = x
+        return embedding
 
 
 class OpenClipOriginal:

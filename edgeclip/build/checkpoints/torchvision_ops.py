@@ -7,6 +7,7 @@ build of torch their operators do not load, and the import fails at the first de
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +27,9 @@ def declare_missing() -> None:
     library = next(Path(spec.origin).parent.glob("_C*.so"), None)
     if library is None:
         return
+    load: Callable[[str], None] = torch.ops.load_library
     try:
-        torch.ops.load_library(str(library))
+        load(str(library))
     except OSError:
         for name in EXPECTED:
             torch.library.define(f"torchvision::{name}", SCHEMA)

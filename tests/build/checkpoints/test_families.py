@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from edgeclip.build.checkpoints.encoders import Encoders, TextSide
 from edgeclip.build.checkpoints.place import Facts, Place
 from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, EngineError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -135,6 +136,14 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="is not an original CLIP archive"):
         load(Place("openai", str(path), "model"))
+
+
+def test_a_library_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved.openclip(tmp_path / "vit", "vit")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(EngineError, match="needs open_clip") as caught:
+        load(detect(folder))
+    assert "edgeclip[models]" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "siglip"])
