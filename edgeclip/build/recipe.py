@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgeclip.build.checkpoints.hub import HubModel
+from edgeclip.build.checkpoints.place import Facts
 from edgeclip.bundle import FileName
 from edgeclip.errors import ConfigError
 from edgeclip.yamlfile import load_yaml
@@ -83,7 +84,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One engine we can build.
 
-    checkpoint: a file or directory; model: one that is downloaded from a hub instead.
+    checkpoint: a file or directory; model: one that is downloaded from a hub instead. architecture: open_clip's name,
+    for weights alone. text_bank: an .npz of texts, for an image tower alone. facts: what the checkpoint does not say.
     calibration: the calibration set, a path or `demo`. golden: where the self-test's frames come from, which travel in
     the bundle ("": the calibration set). out: the bundle ("": the engine's name, beside the recipe). data, labels: what
     verify measures accuracy on.
@@ -92,6 +94,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: FileName
     checkpoint: str = ""
     model: HubModel | None = None
+    architecture: str = ""
+    text_bank: str = ""
+    facts: Facts = Facts()
     calibration: str = ""
     golden: str = ""
     sampling: str = ""
@@ -119,7 +124,7 @@ class Plan(msgspec.Struct, frozen=True):
         data: dict[str, Any] = msgspec.to_builtins(self.recipe)
         data["sampling"] = msgspec.to_builtins(self.sampling)
         data["quantization"] = msgspec.to_builtins(self.quantization)
-        return {key: value for key, value in data.items() if value != ""}
+        return {key: value for key, value in data.items() if value not in ("", None, {})}
 
 
 def load_plan(path: Path) -> Plan:

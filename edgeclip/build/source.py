@@ -78,17 +78,25 @@ def is_engine(path: Path) -> bool:
 
 def place_of(plan: Plan, recipe: Path | None, checkpoint: str | Path | None, model: Model, progress: Progress) -> Place:
     """Where the checkpoint is; a hub's is downloaded unless it is in the cache."""
+    wanted = plan.recipe
     if model.image_onnx:
-        for name in (model.image_onnx, model.text_bank):
-            if not Path(name).is_file():
-                raise DataError(f"{name} does not exist", "check the path")
-        return Place("onnx-image", model.image_onnx, plan.recipe.name, text_bank=model.text_bank, facts=model.facts)
-    if recipe is not None and checkpoint is None and plan.recipe.model is not None:
-        return fetch(plan.recipe.name, plan.recipe.model, recipe, progress)
+        return tower_and_bank(wanted.name, Path(model.image_onnx), Path(model.text_bank), model.facts)
+    if recipe is not None and checkpoint is None and wanted.model is not None:
+        return fetch(wanted.name, wanted.model, recipe, progress)
     if checkpoint is not None:
         path = Path(checkpoint)
     elif recipe is not None:
-        path = plan.path(plan.recipe.checkpoint)
+        path = plan.path(wanted.checkpoint)
     else:
         path = Path(model.model).expanduser()
-    return detect(path, model.architecture, model.facts)
+    facts = wanted.facts if model.facts == Facts() else model.facts
+    if wanted.text_bank:
+        return tower_and_bank(wanted.name, path, plan.path(wanted.text_bank), facts)
+    return detect(path, model.architecture or wanted.architecture, facts)
+
+
+def tower_and_bank(name: str, image: Path, bank: Path, facts: Facts) -> Place:
+    for path in (image, bank):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist", "check the path")
+    return Place("onnx-image", str(image), name, text_bank=str(bank), facts=facts)

@@ -11,7 +11,7 @@ from edgeclip.bundle import Scoring, Size, Unit
 Triple = tuple[Unit, Unit, Unit]
 
 
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Preprocessing and scoring as a person states them. None: as the checkpoint, or else its family, has them."""
 
     size: Size | None = None

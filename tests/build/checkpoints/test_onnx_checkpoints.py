@@ -20,10 +20,11 @@ from edgeclip.build.checkpoints.onnxpair import tower
 from edgeclip.build.checkpoints.place import Facts, Place
 from edgeclip.build.graphs import ImageGraph, TextGraph
 from edgeclip.build.onnxgraph import session
-from edgeclip.build.source import Model
+from edgeclip.build.source import Model, place_of, plan_of
 from edgeclip.build.stages import build
 from edgeclip.bundle import open_bundle
 from edgeclip.errors import ConfigError, DataError, UsageError
+from edgeclip.progress import Silent
 from edgeclip.runtime.labelbank import load_bank, usual_labels
 from edgeclip.train.towers import DualEncoder, ViTTower
 from edgeclip.types import Label
@@ -189,6 +190,20 @@ def test_what_contradicts_itself(files: Path) -> None:
         build()
     with pytest.raises(DataError, match="an image tower without a text side"):
         build(model=Model(model=str(files / "image.onnx")), calibration="demo")
+
+
+def test_a_recipe_may_name_a_tower_and_its_bank(files: Path) -> None:
+    recipe = files / "small.yaml"
+    recipe.write_text("name: small\ncheckpoint: image.onnx\ntext_bank: text.npz\nfacts: {size: 32, resize: squash}\n")
+    plan, path = plan_of(recipe, Model())
+    place = place_of(plan, path, None, Model(), Silent())
+    assert (place.loader, place.facts.resize) == ("onnx-image", "squash")
+    assert load(place).preprocess.resize == "squash"
+    stated = place_of(plan, path, None, Model(facts=Facts(size=32, resize="shortest")), Silent())
+    assert stated.facts.resize == "shortest"
+    recipe.write_text("name: small\n")
+    with pytest.raises(ConfigError, match="no checkpoint and no model"):
+        plan_of(recipe, Model())
 
 
 def test_graphs_that_cannot_be_carried_over(files: Path, tmp_path: Path) -> None:
