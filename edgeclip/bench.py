@@ -82,6 +82,27 @@ class BenchResult(msgspec.Struct, frozen=True):
     source: str
     cores: int
 
+    @property
+    def slowest_stage(self) -> str:
+        """The name of the stage that takes longest for a frame, by its median, with the others beside it."""
+        return max(self.stages, key=lambda name: self.stages[name].p50_ms)
+
+    @property
+    def limit(self) -> str:
+        """One line: which part sets the pace, and so what would make it faster."""
+        if self.slowest == "engine":
+            return (
+                f"the engine limits: it runs {self.engine_fps:.1f} times a second, and reading and preprocessing could "
+                f"feed it {self.host_fps:.1f}; more --threads or a smaller engine would make it faster"
+            )
+        parts = {name: self.stages[name].p50_ms for name in ("source", "preprocess")}
+        slower = max(parts, key=lambda name: parts[name])
+        remedy = {"source": "smaller pictures or a faster source", "preprocess": "smaller pictures"}[slower]
+        return (
+            f"the host limits: reading and preprocessing give {self.host_fps:.1f} frames a second, and the engine "
+            f"could run {self.engine_fps:.1f} times; mostly {slower}, so {remedy} would make it faster"
+        )
+
 
 class Times:
     """Durations of one stage's calls."""

@@ -247,5 +247,9 @@ def _unpack(archive: Path) -> Path:
                     while block := stream.read(1 << 20):
                         out.write(block)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{archive}: {error}", "this is not a readable bundle archive: copy it again") from error
+        reason = next(iter(str(error).splitlines()), "it breaks off").rstrip(":")  # tarfile's own takes six lines
+        raise DataError(
+            f"{archive} is not a readable bundle archive: {reason}",
+            "give the directory that `edgeclip build` wrote, or its .tar; copy it again if it is",
+        ) from error
     return Path(holder.name)

@@ -9,15 +9,15 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from edgeclip import __version__
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, UsageError
+from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
 EPILOG = """\
 exit codes:
-  0   done; also after Ctrl-C or SIGTERM during `run`
+  0   done; also after Ctrl-C or SIGTERM during `run` and `capture`
   2   usage: an option or argument is wrong
   65  bad data: bundle, labels, picture, data set
   69  unavailable: a source or an engine runtime cannot be had
@@ -46,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeclipError as error:
         _complain(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "edgeclip":
+            raise
+        _complain(EngineError(f"{error.name} is not installed, and this command needs it", "pip install edgeclip"))
+        return UNAVAILABLE
+    except PermissionError as error:  # any file or directory along the way may refuse; each is told alike
+        _complain(DataError(f"{error.filename or error}: permission denied", "check its owner and permissions"))
+        return DataError.exit_code
     except BrokenPipeError:  # the reader has gone, as `| head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -236,11 +244,13 @@ def _bench(json: bool = False, bundle: str | None = None, **options: Any) -> int
     print(f"{result.bundle} on {result.runtime}, {result.cores} cores, {result.source}, {result.labels} labels")
     print(f"{'stage':<12}{'p50 ms':>10}{'p95 ms':>10}")
     for name, stage in result.stages.items():
-        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}")
+        mark = "  slowest" if name == result.slowest_stage else ""
+        print(f"{name:<12}{stage.p50_ms:>10.3f}{stage.p95_ms:>10.3f}{mark}")
     print(
-        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps: {result.ratio:.2f} of it, "
-        f"where the {result.slowest} is the slower part"
+        f"pipeline {result.pipeline_fps:.1f} fps, bare engine {result.engine_fps:.1f} fps ({result.ratio:.2f} of it), "
+        f"reading and preprocessing alone {result.host_fps:.1f} fps"
     )
+    print(result.limit)
     print(f"{result.frames} frames, {result.rss_mb:.0f} MB, first decision {result.startup_s:.2f} s after the start")
     return OK
 
@@ -258,6 +268,41 @@ def _train(config: str, out: str | None = None, resume: bool = False) -> int:
     print(
         f"{folder / 'checkpoint.safetensors'}: top-1 {figures['top1']:.1%}, top-5 {figures['top5']:.1%} on the dev set"
     )
+    return OK
+
+
+def _capture(source: list[str] | None = None, out: str = "", json: bool = False, **options: Any) -> int:
+    from pathlib import Path
+
+    import msgspec
+
+    from edgeclip.capture.session import CaptureOptions, capture
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.service import StopSignals
+
+    if not source:
+        raise UsageError("no source to capture from", "try `--camera 0`, or `--source rtsp://HOST/PATH`")
+    options["bundle"] = options.get("bundle") or _usual_bundle()
+    asked = CaptureOptions(source=tuple(source), out=Path(out), **options)
+    with StopSignals() as stop, progress_for(sys.stderr) as progress:
+        outcome = capture(asked, stop, progress)
+    if json:
+        _print_json(msgspec.to_builtins(outcome))
+        return OK
+    counts = outcome.counts
+    print(
+        f"{outcome.out}: {outcome.kept} frames; this run of {outcome.seconds:.1f} s took in {outcome.new}; "
+        f"{outcome.ended}"
+    )
+    print(
+        f"  {counts.seen} looked at: {counts.near} near-duplicates, {counts.redundant} redundant, "
+        f"{counts.blurred} blurred, {counts.dark} dark, {counts.blank} blank; {counts.replaced} replaced by newer ones"
+    )
+    print(f"  look at {os.path.join(out, 'contact-sheet.png')} and {os.path.join(out, 'coverage.html')}")
+    if outcome.enough:
+        print(f"  next: edgeclip build RECIPE.yaml --calibration {out}")
+    else:
+        print("  too few for `edgeclip build`, which asks for 64: give the same command again to go on")
     return OK
 
 
@@ -283,6 +328,11 @@ def _build(recipe: str | None = None, eval_labels: str | None = None, target: st
     return OK
 
 
+def _help(words: Sequence[str] = ()) -> int:
+    make_parser().parse_args([*words, "--help"])
+    return OK
+
+
 def _usual_bundle() -> str | None:
     """The bundle that the environment names, as for `run`; None for the one that comes with edgeclip."""
     return os.environ.get("EDGECLIP_BUNDLE") or None
@@ -299,7 +349,7 @@ def _print_json(value: Any) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Options that were not given are absent from the namespace, so that lower layers of configuration show."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edgeclip",
         description="Watch a camera in words: CLIP engines at INT8 on small machines.",
         epilog=EPILOG,
@@ -315,9 +365,43 @@ def make_parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_doctor(commands)
     _add_train(commands)
+    _add_capture(commands)
     _add_build(commands)
     _add_verify(commands)
+    _add_help(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, complaining in two lines like everything else, with the nearest word that there is."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = _nearest(unknown[0].partition("=")[0], self._option_string_actions)
+            self._refuse(f"{unknown[0]} is no option or argument of `{self.prog}`", near)
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        argument, wrong, _ = message.partition(": invalid choice: ")
+        word = message.split("'")[1] if wrong and "'" in message else ""
+        if not word:
+            self._refuse(message)
+        choices = [name for action in self._actions for name in action.choices or ()]
+        self._refuse(
+            f"{word} is no {argument.removeprefix('argument ').lower()} of {self.prog}", _nearest(word, choices)
+        )
+
+    def _refuse(self, message: str, near: str = "") -> NoReturn:
+        see = f"`{self.prog} --help` lists what there is"
+        _complain(UsageError(message, f"did you mean `{near}`? {see}" if near else see))
+        sys.exit(UsageError.exit_code)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 def _add(commands: Any, name: str, function: Any, help: str, description: str = "") -> argparse.ArgumentParser:
@@ -455,10 +539,48 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    parser = _add(commands, "train", _train, "train both towers from pairs of pictures and texts")
-    parser.add_argument("config", metavar="CONFIG.yaml", help="what to train on, and how")
-    parser.add_argument("--out", metavar="DIR", help="checkpoints, history and curves (default: runs/CONFIG)")
-    parser.add_argument("--resume", action="store_true", help="go on where a run in the same directory stopped")
+    parser = _add(
+        commands,
+        "train",
+        _train,
+        "train both towers from pairs of pictures and texts",
+        "Train an image and a text tower from pairs: tar shards, class folders, or a CSV of path,text. Each epoch is "
+        "measured on the dev set and added to DIR/history.jsonl and DIR/curves.png; the end is "
+        "DIR/checkpoint.safetensors, which `edgeclip build` takes. A run that was stopped, even by kill -9, goes on "
+        "with --resume. engines/nano-train.yaml is an example of CONFIG.yaml.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="data, towers, teachers and phases of training")
+    parser.add_argument("--out", metavar="DIR", help="state, checkpoint, history and curves (default: runs/CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in the same DIR stopped")
+
+
+def _add_capture(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "capture",
+        _capture,
+        "collect a varied calibration set from a running camera",
+        "Keep the frames that differ most as the image engine sees them; duplicates, blurred, dark and blank ones are "
+        "left out. Goes on until Ctrl-C, a limit or the end of the source. The same command again goes on with the "
+        "same set, also after a crash.",
+    )
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=_camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument("--source", action="append", metavar="URI", help="as for `run`; repeatable")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
+    parser.add_argument("--frames", type=_at_least_one, metavar="N", help="keep at most N frames (default: 512)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--fps", type=_positive, metavar="N", help="look at no more than N frames a second")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="end after S seconds")
+    parser.add_argument("--patience", type=_positive, metavar="S", help="end when nothing new has come for S seconds")
+    parser.add_argument(
+        "--min-sharpness", type=_zero_or_more, metavar="V", help="variance of the Laplacian, 0 for any (default: 20)"
+    )
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_build(commands: Any) -> None:
@@ -499,6 +621,11 @@ def _triple(text: str) -> tuple[float, float, float]:
     if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 to 1: --mean 0.48,0.46,0.41")
     return values[0], values[1], values[2]
+
+
+def _add_help(commands: Any) -> None:
+    parser = _add(commands, "help", _help, "say how edgeclip, or one of its commands, is used")
+    parser.add_argument("words", nargs="*", metavar="COMMAND", help="run, labels check, ...")
 
 
 def _camera(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
 # Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
@@ -72,7 +72,9 @@ File = msgspec.defstruct(
 
 
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None = None) -> Config:
-    """Merge the layers. flags: only those the user gave. Raises ConfigError naming file, line and key.
+    """Merge the layers. flags: only those the user gave.
+
+    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag.
 
     A source or a label set given in a higher layer replaces the lower one's, whole: `label` hides `labels`.
     """
@@ -86,7 +88,21 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: 
             values.pop("label", None)
             values.pop("labels", None)
         values.update(layer)
+    for key, value in flags.items():
+        _check_flag(key, value)
     return msgspec.convert(values, Config)
+
+
+def _check_flag(key: str, value: Any) -> None:
+    try:
+        msgspec.convert(value, FIELDS[key].type)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--{key.replace('_', '-')}: {_complaint(error)}", "see `edgeclip run --help`") from error
+
+
+def _complaint(error: msgspec.ValidationError) -> str:
+    text = str(error).partition(" - at ")[0].replace(" | null", "")
+    return text[:1].lower() + text[1:]
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -115,10 +131,7 @@ def _convert(key: str, variable: str, text: str) -> Any:
     try:
         return msgspec.convert((text,) if key in LISTS else text, FIELDS[key].type, strict=False)
     except msgspec.ValidationError as error:
-        complaint = str(error).partition(" - at ")[0].replace(" | null", "")
-        raise ConfigError(
-            f"environment: {variable}: {complaint[:1].lower()}{complaint[1:]}", f"mend {variable}"
-        ) from error
+        raise ConfigError(f"environment: {variable}: {_complaint(error)}", f"mend {variable}") from error
 
 
 def _suggest(key: str) -> str:

@@ -12,27 +12,19 @@ from __future__ import annotations
 
 import csv
 import glob
-import gzip
-import io
 import os
-import tarfile
-import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
 
-import cv2
 import msgspec
-import numpy as np
 
+from edgeclip.archive import archived_files, is_archive
 from edgeclip.errors import DataError
-from edgeclip.runtime.sources.pictures import SUFFIXES, natural
+from edgeclip.picture import MAX_PICTURE_BYTES, SUFFIXES, decode_picture, is_picture_name, picture_bytes
+from edgeclip.runtime.sources.pictures import natural
 from edgeclip.types import Pixels
 
-SHARDS = (".tar", ".tar.gz", ".tgz")
-MAX_PICTURE_BYTES = 64 << 20
 MAX_JSON_BYTES = 1 << 20
 FORMS = "give .tar or .tar.gz shards, a folder of them, a folder of class folders, or a .csv with path and text"
 
@@ -54,7 +46,7 @@ class Sample:
     @property
     def pixels(self) -> Pixels:
         """[H, W, 3] uint8 BGR, upright, decoded anew at each call. Raises DataError naming the picture."""
-        return _decode(self.encoded, self.where)
+        return decode_picture(self.encoded, self.where)
 
 
 class _Facts(msgspec.Struct):
@@ -90,7 +82,7 @@ def find_images(path: str | os.PathLike[str]) -> list[Path]:
         inside = [place]
     else:
         inside = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
-    found = [item for item in inside if _is_picture(item.name) and item.is_file()]
+    found = [item for item in inside if is_picture_name(item.name) and item.is_file()]
     if not found:
         raise DataError(f"{path} holds no pictures", f"pictures are {' '.join(sorted(SUFFIXES))}")
     return sorted(found, key=natural)
@@ -100,11 +92,11 @@ def _parts(path: Path) -> list[Path]:
     """The files and class folders that make up a data set."""
     if path.is_dir():
         entries = sorted((item for item in path.iterdir() if not item.name.startswith(".")), key=natural)
-        shards = [item for item in entries if _is_shard(item)]
+        shards = [item for item in entries if is_archive(item)]
         folders = [item for item in entries if item.is_dir()]
         if shards and folders:
             raise DataError(f"{path} holds both shards and folders", "keep one kind of data in a folder")
-        if not shards and not folders and any(_is_picture(item.name) for item in entries):
+        if not shards and not folders and any(is_picture_name(item.name) for item in entries):
             raise DataError(f"{path} holds pictures without a class", "move them into one folder for each class")
         return shards or folders
     if path.exists():
@@ -118,7 +110,7 @@ def _parts(path: Path) -> list[Path]:
 def _read(part: Path) -> Iterator[Sample]:
     if part.is_dir():
         return _read_class(part)
-    if _is_shard(part):
+    if is_archive(part):
         return _read_shard(part)
     if part.suffix.lower() == ".csv":
         return _read_csv(part)
@@ -129,7 +121,7 @@ def _read_class(folder: Path) -> Iterator[Sample]:
     label = folder.name.replace("_", " ").strip()
     for path in find_images(folder):
         key = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-        yield Sample(key, str(path), _read_file(path, str(path)), (), label)
+        yield Sample(key, str(path), picture_bytes(path, str(path)), (), label)
 
 
 def _read_csv(path: Path) -> Iterator[Sample]:
@@ -158,7 +150,7 @@ def _read_csv(path: Path) -> Iterator[Sample]:
         raise DataError(f"cannot read {path}: {error.strerror}", "check the path") from error
     for name, captions in texts.items():
         where = f"{path}:{first_line[name]}: {name}"
-        yield Sample(name, where, _read_file(path.parent / name, where), tuple(captions), labels[name])
+        yield Sample(name, where, picture_bytes(path.parent / name, where), tuple(captions), labels[name])
 
 
 def _read_shard(shard: Path) -> Iterator[Sample]:
@@ -166,7 +158,7 @@ def _read_shard(shard: Path) -> Iterator[Sample]:
     key = ""
     picture: tuple[str, bytes] | None = None
     facts: _Facts | None = None
-    for name, data in _members(shard):
+    for name, data in archived_files(shard, _limit_bytes):
         stem = str(PurePosixPath(name).with_suffix(""))
         if stem != key:
             _check_paired(shard, key, picture, facts)
@@ -192,60 +184,12 @@ def _check_paired(shard: Path, key: str, picture: tuple[str, bytes] | None, fact
         )
 
 
-def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Pictures and .json files of an archive: (name, bytes). Links and special files are refused."""
-    try:
-        with _open_archive(shard) as archive:
-            stream = _Remembering(archive)
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
-                    data = _member_bytes(tar, member, shard)
-                    if data is not None:
-                        yield member.name, data
-            # tarfile takes an archive that was cut between or inside members for a shorter one.
-            while stream.read(1 << 16):
-                pass
-            if any(stream.tail):
-                raise DataError(f"{shard} ends before its end mark", "the shard is cut short: copy it again")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{shard}: {error}", "the shard is damaged: copy it again") from error
-    except OSError as error:
-        raise DataError(f"{shard}: {error.strerror or error}", "check the path, or copy the shard again") from error
-
-
-def _member_bytes(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> bytes | None:
-    """A picture's or a .json's content; None for other files."""
-    base = PurePosixPath(member.name).name
-    is_json = base.lower().endswith(".json")
-    if member.isdir() or base.startswith(".") or not (is_json or _is_picture(base)):
-        return None
-    limit = MAX_JSON_BYTES if is_json else MAX_PICTURE_BYTES
-    if member.size > limit:
-        raise DataError(f"{shard}: {member.name} is larger than {limit >> 20} MiB", "make it smaller")
-    stream = tar.extractfile(member) if member.isfile() else None
-    if stream is None:
-        raise DataError(f"{shard}: {member.name} is a link or a device", "pack real files")
-    return stream.read()
-
-
-def _open_archive(shard: Path) -> IO[bytes]:
-    """Unzipped by hand: tarfile does not notice the end of the file inside a zipped member."""
-    with shard.open("rb") as stream:
-        zipped = stream.read(2) == b"\x1f\x8b"
-    return cast("IO[bytes]", gzip.open(shard, "rb")) if zipped else shard.open("rb")
-
-
-class _Remembering(io.BufferedIOBase):
-    """A stream that keeps the last two blocks it gave; the end mark of an archive is two blocks of zeros."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.tail = b""
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = self._stream.read(-1 if size is None else size)
-        self.tail = (self.tail + data)[-2 * tarfile.BLOCKSIZE :]
-        return data
+def _limit_bytes(name: str) -> int:
+    """How large a file of a shard may be: pictures and .json are read, others are passed over."""
+    base = PurePosixPath(name).name
+    if base.lower().endswith(".json"):
+        return 0 if base.startswith(".") else MAX_JSON_BYTES
+    return MAX_PICTURE_BYTES if is_picture_name(base) else 0
 
 
 def _facts(data: bytes, where: str) -> _Facts:
@@ -255,38 +199,5 @@ def _facts(data: bytes, where: str) -> _Facts:
         raise DataError(f"{where}: {error}", 'write {"texts": ["..."], "label": "..."}') from error
 
 
-def _read_file(path: Path, where: str) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_PICTURE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path from a CSV
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{where}: {reason}", "check the path and its permissions") from error
-    if len(data) > MAX_PICTURE_BYTES:
-        raise DataError(f"{where} is larger than {MAX_PICTURE_BYTES >> 20} MiB", "make it smaller")
-    return data
-
-
-def _decode(encoded: bytes, where: str) -> Pixels:
-    picture = None
-    # OpenCV before 5 fills the missing part of a truncated JPEG with grey and does not tell.
-    truncated = encoded.startswith(b"\xff\xd8") and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda")
-    if encoded and not truncated:
-        with suppress(cv2.error):  # some decoders raise where others return None
-            picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DataError(f"{where} is not a readable picture", "take it out of the data, or replace it")
-    pixels: Pixels = np.asarray(picture, np.uint8)
-    return pixels
-
-
-def _is_shard(path: Path) -> bool:
-    return path.name.lower().endswith(SHARDS) and not path.is_dir()
-
-
 def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
-
-
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")

@@ -20,19 +20,46 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "check the path and that it is UTF-8 text") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot read {path}: {reason}", "check the path and that it is UTF-8 text") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: 2026-13-45, and absurd nesting
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{path}{where}: not YAML: {problem}", "mend the syntax on that line") from error
+    _refuse_repeated_keys(path, node)
     try:
         return msgspec.convert({} if value is None else value, kind)
     except msgspec.ValidationError as error:
         raise _located(path, node, value, kind, str(error)) from error
+
+
+def _refuse_repeated_keys(path: str | Path, root: Any) -> None:
+    """YAML forbids them; PyYAML lets the last one win without a word. Raises ConfigError."""
+    pending, seen = [(root, "")], set()
+    while pending:
+        node, parents = pending.pop()
+        if id(node) in seen:  # an alias leads to its anchor's node again, and may lead into itself
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            pending += [(child, f"{parents}{index}.") for index, child in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        lines: dict[tuple[str, str], int] = {}
+        for key, child in node.value:
+            pending.append((child, f"{parents}{key.value}."))
+            line = key.start_mark.line + 1
+            name = (key.tag, str(key.value))
+            if name in lines:
+                raise ConfigError(
+                    f"{path}:{line}: `{parents}{key.value}` is given a second time, after line {lines[name]}",
+                    "keep one of the two",
+                )
+            lines[name] = line
 
 
 def _located(path: str | Path, node: Any, value: Any, kind: Any, problem: str) -> ConfigError:

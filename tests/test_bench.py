@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tiny_bundle import golden_frames
 
 from edgeclip import bench
-from edgeclip.bench import BenchResult, TimedSource, Times, run_bench
+from edgeclip.bench import BenchResult, Stage, TimedSource, Times, run_bench
 from edgeclip.errors import EdgeclipError, SourceError
 from edgeclip.types import Pixels
 
@@ -56,6 +57,19 @@ def test_says_what_was_measured(result: BenchResult) -> None:
     assert result.rss_mb > 20
     assert 0.05 < result.startup_s < 60
     assert msgspec.json.decode(msgspec.json.encode(result), type=BenchResult) == result
+
+
+def test_says_in_one_line_what_limits(result: BenchResult) -> None:
+    stages = {name: Stage(1.0, 2.0) for name in result.stages} | {"preprocess": Stage(3.0, 4.0)}
+    host = msgspec.structs.replace(result, slowest="host", engine_fps=900.0, host_fps=200.0, stages=stages)
+    assert host.slowest_stage == "preprocess"
+    assert re.search(r"^the host limits: .* 200\.0 .* 900\.0 .*mostly preprocess", host.limit)
+    stages = stages | {"source": Stage(3.5, 4.0)}
+    assert "mostly source" in msgspec.structs.replace(host, stages=stages).limit
+    stages = stages | {"engine": Stage(9.0, 9.0)}
+    engine = msgspec.structs.replace(result, slowest="engine", engine_fps=100.0, host_fps=200.0, stages=stages)
+    assert engine.slowest_stage == "engine"
+    assert re.search(r"^the engine limits: .* 100\.0 .* 200\.0;.*--threads", engine.limit)
 
 
 class Clip:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -95,6 +97,37 @@ def test_wrong_options_are_usage_errors(options: str, capsys: Captured) -> None:
     assert options.split()[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "meant"),
+    [
+        ("rnu --source demo", "rnu is no command of edgeclip", "`run`"),
+        ("labels chek x", "chek is no command of edgeclip labels", "`check`"),
+        ("run --lables x.txt", "--lables is no option", "`--labels`"),
+        ("run --max-frame=1 --snapshto=x.png", "--snapshto=x.png is no option", "`--snapshot`"),
+        ("inspect a b", "b is no option or argument of `edgeclip inspect`", ""),
+        ("xyzzy", "xyzzy is no command", ""),
+        ("labels check", "required: FILE", ""),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(words: str, said: str, meant: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == USAGE
+    told = complaint(capsys)
+    assert said in told
+    assert ("did you mean" in told) == bool(meant)
+    assert meant in told
+    assert "--help` lists" in told
+
+
+@pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])
+def test_help_is_also_a_command(words: str, shown: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["help", *words.split()])
+    assert ended.value.code == 0
+    assert shown in capsys.readouterr().out
+
+
 def test_cameras_and_sources_mix_in_the_order_given() -> None:
     arguments = make_parser().parse_args(["run", "--camera", "1", "--source", "demo", "--camera", "0"])
     assert arguments.source == ["camera:1", "demo", "camera:0"]
@@ -125,6 +158,83 @@ def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.Mon
     monkeypatch.setenv("EDGECLIP_FSP", "3")
     assert main(["run", "--source", "demo"]) == CONFIGURATION
     assert "EDGECLIP_FPS" in complaint(capsys)
+
+
+@pytest.mark.parametrize("options", ["--label=", "--fps=2000", "--threads=1000", "--bundle=", "--smoothing=9999"])
+def test_a_value_that_no_run_can_have_is_a_usage_error(options: str, capsys: Captured) -> None:
+    assert main(["run", "--source", "demo", options]) == USAGE
+    assert options.partition("=")[0] in complaint(capsys)
+
+
+@pytest.mark.parametrize("module", ["cv2", "numpy", "msgspec", "ai_edge_litert", "yaml"])
+def test_a_missing_dependency_is_named_with_its_remedy(
+    module: str, tiny_path: Path, clip: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "edgeclip.yaml"
+    config.write_text(f"source: {clip}\nlabel: [dog, cat]\nbundle: {tiny_path}\n")
+    code = f"""
+import sys
+for name in ({module!r}, "tflite_runtime", "onnxruntime"):
+    sys.modules[name] = None
+from edgeclip.cli import main
+sys.exit(main(["run", "--config", {str(config)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (UNAVAILABLE, "")
+    first, fix = done.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert module in first
+    assert "pip install" in fix
+
+
+@pytest.mark.parametrize("name", ["truncated.jpg", "truncated.png", "zero.jpg", "text.jpg", "empty/", "no-frames.mp4"])
+def test_what_shows_nothing_is_bad_data_in_one_message(name: str, tiny_path: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    content = {"zero.jpg": b"", "text.jpg": b"not a picture"}
+    for suffix in (".jpg", ".png"):
+        whole = cv2.imencode(suffix, picture)[1].tobytes()
+        content[f"truncated{suffix}"] = whole[: len(whole) // 2]
+    path = tmp_path / name
+    if name.endswith("/"):
+        path.mkdir()
+    elif name.endswith(".mp4"):
+        cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 64)).release()
+    else:
+        path.write_bytes(content[name])
+    done = subprocess.run(
+        program("run", "--source", path, "--label", "dog", "--label", "cat", "--bundle", tiny_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (BAD_DATA, "")
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / name}")
+
+
+def test_a_directory_that_may_not_be_read_is_named(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    closed, listed = tmp_path / "closed", Path.iterdir
+    shutil.copytree(tiny_path, closed)
+
+    def refuse(path: Path) -> Iterator[Path]:  # root, as in many containers, could read it whatever its mode
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for words in (["run", "--source", closed], ["inspect", closed], ["eval", closed, "--bundle", tiny_path]):
+        assert main([str(word) for word in words]) == BAD_DATA
+        assert f"error: {closed}: permission denied" in capsys.readouterr().err
+
+
+def test_what_is_no_bundle_archive_is_bad_data_in_one_message(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "bundle.tar"
+    path.write_bytes(b"not an archive" * 1000)
+    assert main(["run", "--source", "demo", "--bundle", str(path)]) == BAD_DATA
+    assert str(path) in complaint(capsys)
 
 
 def test_a_missing_source_is_unavailable(capsys: Captured) -> None:
@@ -236,9 +346,11 @@ def test_without_labels_the_everyday_ones_are_used_and_said(
     assert "built-in everyday" in capfd.readouterr().err
 
 
-def test_a_missing_camera_is_unavailable_in_one_message(tiny_path: Path, labels: Path, capsys: Captured) -> None:
+def test_a_missing_camera_is_unavailable_in_one_message(
+    tiny_path: Path, labels: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["run", "--camera", "63", "--labels", str(labels), "--bundle", str(tiny_path)]) == UNAVAILABLE
-    assert "/dev/video63" in complaint(capsys)
+    assert "/dev/video63" in complaint(capfd)  # and nothing of OpenCV's or FFmpeg's own
 
 
 def test_a_damaged_bundle_is_bad_data(tiny_path: Path, clip: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -374,6 +486,11 @@ def test_bench(tiny_path: Path, clip: Path, capsys: Captured) -> None:
     figures = json.loads(capsys.readouterr().out)
     assert figures["pipeline_fps"] > 0
     assert {"source", "preprocess", "engine", "sinks"} <= set(figures["stages"])
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^\w+ +[\d.]+ +[\d.]+  slowest$", said, re.MULTILINE)) == 1
+    assert re.search(r"bare engine .* fps .*preprocessing alone [\d.]+ fps$", said, re.MULTILINE)
+    assert re.search(r"^the (host|engine) limits: ", said, re.MULTILINE)
 
 
 def test_train_and_build_say_what_is_wrong_with_their_file(tmp_path: Path, capsys: Captured) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation over real data, tokenizer, preprocessing and cache; the engines see colours and know colour words."""
+"""Evaluation with real engines, small ones that see colours and know colour words."""
 
 import io
 import json
@@ -7,22 +7,14 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_bundle import Weights, tokenizer_json, write_bundle
 
 from edgeclip import evaluate as evaluate_module
-from edgeclip.bundle import (
-    Bundle,
-    Calibration,
-    EngineEntry,
-    Manifest,
-    Preprocess,
-    Scoring,
-    Target,
-    Text,
-    write_digests,
-)
+from edgeclip.bundle import open_bundle, write_digests
 from edgeclip.errors import DataError
 from edgeclip.evaluate import evaluate, measure_retrieval, rank_of_wanted
 from edgeclip.runtime import labelbank
+from edgeclip.runtime.backends import load_engine
 from edgeclip.types import Label
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "photo", "red", "green", "blue", "thing"]
@@ -30,76 +22,49 @@ COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "cyan"
 LABELS = [Label("Red"), Label("green"), Label("blue")]
 
 
-class Colours:
-    """Image engine: the mean colour. Text engine: the colour words in the ids."""
-
-    runtime = "made up"
-
-    def __init__(self, role):
-        self.role = role
-        self.input_shape = (1, 8, 8, 3) if role == "image" else (1, 8)
-        self.input_dtype = np.dtype(np.uint8 if role == "image" else np.int32)
-        self.closed = False
-
-    def run(self, batch):
-        assert batch.shape == self.input_shape
-        assert batch.dtype == self.input_dtype
-        if self.role == "image":
-            vector = batch.mean(axis=(0, 1, 2))
-        else:
-            vector = np.array([np.count_nonzero(batch == WORDS.index(word)) for word in ("red", "green", "blue")])
-        vector = vector + 0.01
-        return (vector / np.linalg.norm(vector))[None].astype(np.float32)
-
-    def close(self):
-        self.closed = True
+def colour_weights():
+    """Encoders whose first three dimensions are red, green and blue: of a picture's mean, and of a prompt's words."""
+    weights = Weights()
+    for array in vars(weights).values():
+        array[...] = 0.0
+    weights.tokens[:, :3] = 0.00125  # words of no colour lie in the middle
+    for channel, word in enumerate(("red", "green", "blue")):
+        weights.kernel[channel, 1, 1, channel] = 1.0
+        weights.image[channel, channel] = weights.text[channel, channel] = 1.0
+        weights.tokens[WORDS.index(word), channel] += 1.0
+    return weights
 
 
 @pytest.fixture
 def engines(monkeypatch):
-    """Every engine that was opened."""
+    """Every engine that was opened: [role, whether it is closed]."""
     opened = []
 
-    def load(bundle, role, *, backend=None, threads=None):
-        opened.append(Colours(role))
-        return opened[-1]
+    def load(bundle, role, **options):
+        engine = load_engine(bundle, role, **options)
+        entry, close = [role, False], engine.close
+
+        def closed():
+            entry[1] = True
+            close()
+
+        monkeypatch.setattr(engine, "close", closed)
+        opened.append(entry)
+        return engine
 
     monkeypatch.setattr(evaluate_module, "load_engine", load)
     monkeypatch.setattr(labelbank, "load_engine", load)
     return opened
 
 
-@pytest.fixture
-def bundle(tmp_path):
-    path = tmp_path / "bundle"
-    path.mkdir()
-    tokenizer = {
-        "version": "1.0",
-        "normalizer": {"type": "BertNormalizer"},
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
-        "model": {"type": "WordPiece", "vocab": {word: index for index, word in enumerate(WORDS)}},
-    }
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    path = write_bundle(tmp_path_factory.mktemp("colours") / "bundle", colour_weights())
+    tokenizer = json.loads(tokenizer_json())
+    tokenizer["model"]["vocab"] = {word: index for index, word in enumerate(WORDS)}
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (path / "text.tflite").write_bytes(b"")
     write_digests(path)
-    digest = "sha256:" + "a" * 64
-    manifest = Manifest(
-        schema=1,
-        name="tiny",
-        created="2026-01-01T00:00:00Z",
-        space=digest,
-        dim=3,
-        scoring=Scoring(kind="softmax", scale=100.0),
-        preprocess=Preprocess((8, 8), "shortest", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        text=Text("tokenizer.json", 8, 0, ("a photo of a {}", "{}")),
-        engines=(EngineEntry("text", "text.tflite", "tflite", "float32", Target("litert")),),
-        golden="golden.npz",
-        checkpoint=digest,
-        calibration=Calibration(digest, 64),
-        recipe={},
-    )
-    return Bundle(path, str(path), manifest)
+    return open_bundle(path)
 
 
 def shard(path, rows):
@@ -138,9 +103,9 @@ def test_accuracy_counts_what_the_labels_name(bundle, data, engines, tmp_path):
     assert [(c.label, c.predicted, c.n) for c in result.confusions] == [("Red", "green", 1)]
     assert result.retrieval is None
     assert result.ms_per_image_p50 > 0
-    assert (result.bundle, result.runtime) == ("tiny", "made up")
-    assert [engine.role for engine in engines] == ["image", "text"]
-    assert all(engine.closed for engine in engines)
+    assert result.bundle == "tiny"
+    assert result.runtime.startswith("LiteRT")
+    assert engines == [["image", True], ["text", True]]
 
 
 def test_top5_is_the_fifth_place_and_no_further(bundle, engines, tmp_path):
@@ -161,7 +126,7 @@ def test_without_labels_the_datas_own_are_taken(bundle, data, engines, tmp_path)
 def test_with_a_warm_cache_only_the_image_engine_is_opened(bundle, data, engines, tmp_path):
     for _ in range(2):
         evaluate(bundle, data, LABELS, cache_dir=tmp_path / "cache")
-    assert [engine.role for engine in engines] == ["image", "text", "image"]
+    assert [role for role, _ in engines] == ["image", "text", "image"]
 
 
 def test_retrieval_treats_equal_captions_as_one(bundle, engines, tmp_path):
@@ -200,7 +165,7 @@ def test_engines_are_closed_when_the_data_is_bad(bundle, engines, tmp_path):
     (tmp_path / "data" / "dog" / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.png is not a readable picture"):
         evaluate(bundle, tmp_path / "data", cache_dir=tmp_path / "cache")
-    assert [engine.closed for engine in engines] == [True]
+    assert engines == [["image", True]]
 
 
 class Recorder:

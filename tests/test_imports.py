@@ -14,7 +14,7 @@ import edgeclip
 PACKAGE = Path(edgeclip.__file__).parent
 
 # A layer imports itself and the layers above it in this table. Within RUN, stages import no other stage.
-LEAVES = {"", "atomic", "bundle", "errors", "progress", "registry", "types", "yamlfile"}
+LEAVES = {"", "archive", "atomic", "bundle", "errors", "picture", "progress", "registry", "types", "yamlfile"}
 STAGES = {
     "backends": {"backends"},
     "decision": {"decision"},
@@ -104,7 +104,7 @@ def test_the_runtime_loads_neither_torch_nor_onnx() -> None:
     assert not loaded(*statements) & set(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "labels check FILE", "train --help"])
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help"])
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\n")

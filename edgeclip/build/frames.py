@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import glob
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from edgeclip.archive import archived_files, is_archive
+from edgeclip.capture.folder import FRAMES, INDEX
 from edgeclip.errors import DataError
-from edgeclip.runtime.sources.pictures import SUFFIXES, read_picture
+from edgeclip.picture import MAX_PICTURE_BYTES, SUFFIXES, decode_picture, is_picture_name, read_picture
 from edgeclip.types import Pixels
 
 DEMO = "demo"
-ARCHIVES = (".tar", ".tar.gz", ".tgz")
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg", ".mpeg"})
 DEMO_STRIDE = 15  # half a second of the demo's camera between two frames
 FORMS = f"a folder or glob of pictures, .tar or .tar.gz shards, a video clip, or the word {DEMO}"
@@ -27,12 +27,14 @@ T = TypeVar("T")
 def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
     """[H, W, 3] uint8 BGR frames of a calibration set, spread over all of it, at most about `wanted`.
 
-    Deterministic. Raises DataError for a path that is none of the forms, or holds nothing readable.
+    Deterministic. Raises DataError at once for a path that is none of the forms, later for what cannot be read.
     """
     if place == DEMO:
         return demo_frames(wanted)
     path = Path(place).expanduser()
     if path.is_dir():
+        if (path / INDEX).is_file():  # written by `edgeclip capture`: its contact sheet is no frame
+            path = path / FRAMES
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         return mixed_frames(place, inside, wanted, seed)
     if path.is_file():
@@ -41,13 +43,18 @@ def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
 
 
 def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
-    pictures = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    archives = [path for path in paths if path.name.lower().endswith(ARCHIVES)]
+    """Frames of all that is in `paths` and can be looked at."""
+    pictures = [path for path in paths if is_picture_name(path.name)]
+    archives = [path for path in paths if is_archive(path)]
     clips = [path for path in paths if path.suffix.lower() in VIDEOS]
     if not paths:
         raise DataError(f"calibration set {place} does not exist", f"it may be {FORMS}")
     if not pictures and not archives and not clips:
         raise DataError(f"calibration set {place} holds no pictures, shards or clips", f"it may be {FORMS}")
+    return _frames(pictures, archives, clips, wanted, seed)
+
+
+def _frames(pictures: list[Path], archives: list[Path], clips: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
     for path in spread(pictures, wanted, seed):
         yield read_picture(path)
     for archive in archives:
@@ -65,36 +72,27 @@ def spread(items: list[T], wanted: int, seed: int) -> list[T]:
 
 
 def archived_frames(archive: Path, wanted: int, seed: int) -> Iterator[Pixels]:
-    """A uniform sample of an archive's pictures, in one pass and bounded memory (reservoir sampling)."""
+    """A uniform sample of an archive's pictures, in one pass and bounded memory (reservoir sampling).
+
+    The archive is read to its end first: one that is cut short is refused, and gives no frame.
+    """
     random = np.random.default_rng(seed)
     kept: list[tuple[str, bytes]] = []
     seen = 0
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if not member.isfile() or PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
-                    continue
-                seen += 1
-                slot = seen - 1 if len(kept) < wanted else int(random.integers(seen))
-                if slot >= wanted:
-                    continue
-                stream = tar.extractfile(member)
-                if stream is None:
-                    continue
-                item = (member.name, stream.read())
-                if slot == len(kept):
-                    kept.append(item)
-                else:
-                    kept[slot] = item
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{archive}: {error}", "this is not a readable archive: copy it again") from error
+    for item in archived_files(archive, _limit_bytes):
+        seen += 1
+        if len(kept) < wanted:
+            kept.append(item)
+        elif (slot := int(random.integers(seen))) < wanted:
+            kept[slot] = item
     if not seen:
         raise DataError(f"{archive} holds no pictures", f"it may hold {' '.join(sorted(SUFFIXES))}")
     for name, data in kept:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise DataError(f"{archive}: {name} is not a readable picture", "remove it from the archive, or mend it")
-        yield np.asarray(pixels, np.uint8)
+        yield decode_picture(data, f"{archive}: {name}")
+
+
+def _limit_bytes(name: str) -> int:
+    return MAX_PICTURE_BYTES if is_picture_name(name) else 0
 
 
 def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
@@ -120,10 +118,10 @@ def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
 
 
 def demo_frames(wanted: int) -> Iterator[Pixels]:
-    """Frames of the demo source, half a second of its camera apart."""
-    from edgeclip.runtime.sources.demo import Demo
+    """Frames of the demo source over all its photographs, half a second of its camera apart."""
+    from edgeclip.runtime.sources.demo import PHOTOGRAPHS, Demo
 
-    demo = Demo()
+    demo = Demo(chosen=PHOTOGRAPHS)
     demo.open()
     for number in range(wanted):
         yield demo.frame(number * DEMO_STRIDE)

@@ -82,6 +82,7 @@ def require_tools() -> None:
 def run(order: Order, progress: Progress) -> BuildResult:
     plan, quantization, sampling = order.plan, order.plan.quantization, order.plan.sampling
     labels = parse_labels(order.labels) if order.labels else ()
+    frames = frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed)  # refused before any work
     graphs = graphs_for(order.targets)
     steps = Steps(order.work, progress)
     made_from: dict[str, Any] = {"tools": tool_versions()}
@@ -105,7 +106,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         "calibrate",
         None,
         lambda directory: calibrate(
-            frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed),
+            frames,
             order.calibration,
             Preprocessor(exported.preprocess),
             sampling,

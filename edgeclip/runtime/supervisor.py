@@ -39,7 +39,8 @@ class Supervisor:
     on_event: called with one line when the source is lost, still lost (at most once a second) or back.
 
     state, last_error: for display. drops: frames replaced by newer ones before they were used.
-    reconnects: how often the source came back. source: what is being read, with its name and rate.
+    reconnects: how often the source came back; its first coming is none.
+    source: what is being read, with its name and rate.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Supervisor:
         self._drops = 0  # of earlier connections
         self._next_index = 0
         self._attempt = 0
+        self._ever_streamed = False
         self._retry_at_s = 0.0
         self._outage_at_s: float | None = None  # its first loss, until the source is steady again
         self._lost_at_s = 0.0  # its last loss
@@ -165,7 +167,8 @@ class Supervisor:
         self._retry_at_s = now_s + delay_s
         self.state = "lost"
         self.last_error = error.message
-        self._tell(f"lost: {error.message}; retrying in {delay_s:.1f} s")
+        what = "lost" if self._ever_streamed else "not there yet"
+        self._tell(f"{what}: {error.message}; retrying in {delay_s:.1f} s")
 
     def _pause_or_connect(self) -> None:
         remaining_s = self._retry_at_s - time.monotonic()
@@ -180,12 +183,13 @@ class Supervisor:
         self._connection = Connection(self.source, self._next_index)
 
     def _note_streaming(self) -> None:
-        was_lost = self.state == "lost"
-        self.state = "streaming"
+        was_lost, was_here = self.state == "lost", self._ever_streamed
+        self.state, self._ever_streamed = "streaming", True
         self._streaming_at_s = time.monotonic()
+        self.reconnects += was_lost and was_here
         if was_lost:
-            self.reconnects += 1
-            self._tell(f"{self.source.name} is back after {time.monotonic() - self._lost_at_s:.1f} s")
+            what = "back" if was_here else "there"
+            self._tell(f"{self.source.name} is {what} after {self._streaming_at_s - self._lost_at_s:.1f} s")
 
     def _leave(self) -> None:
         connection, self._connection = self._connection, None

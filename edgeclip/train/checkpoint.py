@@ -54,7 +54,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[DualEncoder, Checkpoi
     except (SafetensorError, msgspec.DecodeError, OSError) as error:
         raise DataError(f"{path} is not an edgeclip checkpoint: {error}", "train one with edgeclip train") from error
     model = DualEncoder(facts.towers)
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # a tensor of another shape, even so
+        raise DataError(f"{path}: {error}", "train it again") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise DataError(f"{path}: tensors missing {missing[:3]}, unexpected {list(unexpected)[:3]}", "train it again")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from edgeclip.progress import Progress, Silent
 Rgb = npt.NDArray[np.uint8]
 LONGEST = 2  # pictures are cut to at most this aspect ratio
 STORED_SIDE = 128  # shorter side kept in memory, pixels
+AHEAD = 2  # batches prepared while one is learnt from
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,15 @@ def read_pairs(patterns: Sequence[str], progress: Progress | None = None) -> Pai
     )
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank, stripped. Raises DataError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}", "check the path and that it is UTF-8 text") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def bare_phrases(pairs: PairSet) -> set[str]:
     """Every class phrase and every text."""
     return set(pairs.classes).union(*pairs.texts)
@@ -105,8 +116,12 @@ def _bounded(bgr: npt.NDArray[np.uint8]) -> Rgb:
         high, wide = bgr.shape[:2]
     scale = STORED_SIDE / min(high, wide)
     if scale < 1:
-        bgr = cv2.resize(bgr, (round(wide * scale), round(high * scale)), interpolation=cv2.INTER_AREA)
+        bgr = _resized(bgr, round(wide * scale), round(high * scale), cv2.INTER_AREA)
     return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+def _resized(picture: npt.NDArray[np.uint8], wide: int, high: int, method: int) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.resize(picture, (wide, high), interpolation=method), np.uint8)
 
 
 def centre_square(rgb: Rgb, side: int) -> Rgb:
@@ -115,7 +130,7 @@ def centre_square(rgb: Rgb, side: int) -> Rgb:
     edge = min(high, wide)
     top, left = (high - edge) // 2, (wide - edge) // 2
     method = cv2.INTER_AREA if edge >= side else cv2.INTER_LINEAR
-    return cv2.resize(rgb[top : top + edge, left : left + edge], (side, side), interpolation=method)
+    return _resized(rgb[top : top + edge, left : left + edge], side, side, method)
 
 
 def random_view(rgb: Rgb, side: int, crop: tuple[float, float], rng: np.random.Generator) -> Rgb:
@@ -127,16 +142,17 @@ def random_view(rgb: Rgb, side: int, crop: tuple[float, float], rng: np.random.G
     h = min(high, max(8, round(float(np.sqrt(area / aspect)))))
     top, left = rng.integers(0, high - h + 1), rng.integers(0, wide - w + 1)
     method = cv2.INTER_AREA if min(h, w) > side else cv2.INTER_LINEAR
-    view = cv2.resize(rgb[top : top + h, left : left + w], (side, side), interpolation=method)
+    view: Any = _resized(rgb[top : top + h, left : left + w], side, side, method)
     if rng.random() < 0.5:
         view = cv2.flip(view, 1)
     if rng.random() < 0.8:
         gain = rng.uniform(0.7, 1.3) * rng.uniform(0.92, 1.08, 3)
-        view = cv2.multiply(view, (*gain.tolist(), 0.0))
+        scalar: Any = (*gain.tolist(), 0.0)  # as OpenCV takes it, whatever its stubs say
+        view = cv2.multiply(view, scalar)
     if rng.random() < 0.1:
         grey = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY)
         view = cv2.merge((grey, grey, grey))
-    return view
+    return np.asarray(view, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -163,30 +179,24 @@ def epoch_batches(
     """
     order = np.random.default_rng(seed).permutation(among)
     count = len(order) // batch
-    ready: queue.Queue[Batch] = queue.Queue(maxsize=2)
-    stop = threading.Event()
 
-    def prepare() -> None:
-        for number in range(skip, count):
-            indices = order[number * batch : (number + 1) * batch]
-            rng = np.random.default_rng((*seed, number))
-            pixels = np.empty((len(indices) if side else 0, side, side, 3), np.uint8)
-            for row, index in enumerate(indices if side else ()):
-                pixels[row] = random_view(pairs.picture(index), side, crop, rng)
-            while not stop.is_set():
-                try:
-                    ready.put(Batch(indices, pixels), timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set():
-                return
+    def cut(number: int) -> Batch:
+        indices = order[number * batch : (number + 1) * batch]
+        rng = np.random.default_rng((*seed, number))
+        pixels = np.empty((len(indices) if side else 0, side, side, 3), np.uint8)
+        for row, index in enumerate(indices if side else ()):
+            pixels[row] = random_view(pairs.picture(index), side, crop, rng)
+        return Batch(indices, pixels)
 
-    worker = threading.Thread(target=prepare, daemon=True, name="batches")
-    worker.start()
-    try:
-        for _ in range(skip, count):
-            yield ready.get()
-    finally:
-        stop.set()
-        worker.join()
+    ahead: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1, "batches") as worker:
+        try:
+            for number in range(skip, count):
+                ahead.append(worker.submit(cut, number))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()

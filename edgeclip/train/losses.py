@@ -42,6 +42,10 @@ def distil_cosine(student: Tensor, teacher: Tensor) -> Tensor:
 
 def distil_soft(image: Tensor, teacher: Tensor, bank: Tensor, scale: Tensor, teacher_scale: float) -> Tensor:
     """KL from the teacher's distribution over the bank to the student's (Hinton et al., 2015)."""
-    wanted = torch.softmax(teacher_scale * teacher @ bank.T, dim=1)
+    return distil_answers(image, torch.softmax(teacher_scale * teacher @ bank.T, dim=1), bank, scale)
+
+
+def distil_answers(image: Tensor, wanted: Tensor, bank: Tensor, scale: Tensor) -> Tensor:
+    """KL from the distribution `wanted` [B, L] over the bank [L, D] to the student's over it; image [B, D]."""
     given = torch.log_softmax(scale * image @ bank.T, dim=1)
     return functional.kl_div(given, wanted, reduction="batchmean")

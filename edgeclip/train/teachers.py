@@ -3,7 +3,7 @@
     python -m edgeclip.train.teachers image --onnx clip.onnx --data 'train-*.tar.gz' --out clip.npz
     python -m edgeclip.train.teachers text --model DIR --phrases corpus.txt --data 'train-*.tar.gz' --out minilm.npz
 
-Both are resumable: a run that was stopped continues from the part file beside the output.
+`image` takes hours over a large set, and is resumable: stopped, it continues from the part file beside the output.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.atomic import atomic_write
-from edgeclip.errors import EdgeclipError
+from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.progress import Progress, progress_for
-from edgeclip.train.data import bare_phrases, read_pairs
-from edgeclip.train.space import bank_phrase, read_vectors
+from edgeclip.train.data import bare_phrases, read_lines, read_pairs
+from edgeclip.train.space import bank_phrase, check_distinct, read_vectors
 
 # OpenAI CLIP's preprocessing (Radford et al., 2021): bicubic, shorter side to 224, centre crop.
 CLIP_SIDE = 224
@@ -45,12 +45,17 @@ def clip_pixels(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def image_space(onnx: Path, data: list[str], out: Path, threads: int, progress: Progress) -> None:
     """Write npz: keys [N] str, embeddings [N, E] float16, not normalised."""
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    except (native.NoSuchFile, native.InvalidProtobuf, native.InvalidGraph, native.Fail) as error:
+        raise DataError(f"{onnx} is not an ONNX model: {error}", "give an image tower of [N, 3, 224, 224]") from error
     name = session.get_inputs()[0].name
     pairs = read_pairs(data)
+    check_distinct(pairs.keys)
     done = _resume(out)
     progress.stage("teacher image embeddings", len(pairs))
     progress.advance(len(done))
@@ -73,7 +78,7 @@ def text_space(
     from edgeclip.train.sentence import SentenceEncoder
 
     encoder = SentenceEncoder(model)
-    wanted = {line for path in phrases for line in path.read_text(encoding="utf-8").splitlines()}
+    wanted = {line for path in phrases for line in read_lines(path)}
     if bank:
         wanted.update(bank_phrase(name) for name in read_vectors(str(bank), key="names")[0])
     if data:

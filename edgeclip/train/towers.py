@@ -23,6 +23,10 @@ class ConvTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     depths: tuple[Positive, ...] = (2, 2, 2)
     neck: Positive = 512
 
+    def __post_init__(self) -> None:
+        if not self.widths or len(self.widths) != len(self.depths):
+            raise ValueError(f"{len(self.widths)} widths need as many depths, not {len(self.depths)}")
+
 
 class ViTTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="vit"):
     """Plain pre-norm ViT (Dosovitskiy et al., 2021): class token, LayerNorm, GELU."""
@@ -32,6 +36,9 @@ class ViTTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     depth: Positive = 8
     heads: Positive = 3
     mlp_ratio: Positive = 4
+
+    def __post_init__(self) -> None:
+        _check_heads(self.width, self.heads)
 
 
 class TextTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +51,9 @@ class TextTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: Positive = 4
     pad_id: int = 0
 
+    def __post_init__(self) -> None:
+        _check_heads(self.width, self.heads)
+
 
 class Towers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Both towers and the space they share. size: image side in pixels; dim: embedding dimensions."""
@@ -52,6 +62,15 @@ class Towers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: TextTower
     size: Positive = 96
     dim: Positive = 256
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image, ViTTower) and self.size % self.image.patch:
+            raise ValueError(f"size {self.size} is not a multiple of the patch of {self.image.patch}")
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(f"a width of {width} cannot be shared by {heads} heads")
 
 
 class BasicBlock(nn.Module):
@@ -73,7 +92,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.relu(self.norm1(self.conv1(x)))
-        return functional.relu(self.norm2(self.conv2(y)) + self.project(x))
+        out: Tensor = functional.relu(self.norm2(self.conv2(y)) + self.project(x))
+        return out
 
 
 class ConvImageTower(nn.Module):
@@ -103,7 +123,8 @@ class ConvImageTower(nn.Module):
         return torch.flatten(functional.adaptive_avg_pool2d(self.neck(self.blocks(self.stem(x))), 1), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        out: Tensor = self.head(self.features(x))
+        return out
 
 
 class TransformerBlock(nn.Module):
@@ -124,7 +145,8 @@ class TransformerBlock(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).reshape(n, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
         y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(y.transpose(1, 2).reshape(n, t, w))
-        return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
+        out: Tensor = x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))
+        return out
 
 
 class ViTImageTower(nn.Module):
@@ -147,10 +169,12 @@ class ViTImageTower(nn.Module):
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
         for block in self.blocks:
             x = block(x)
-        return self.norm(x[:, 0])
+        out: Tensor = self.norm(x[:, 0])
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        out: Tensor = self.head(self.features(x))
+        return out
 
 
 class TextEncoder(nn.Module):
@@ -173,7 +197,8 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x) * keep[:, :, None]
-        return self.head(x.sum(1) / keep.sum(1, keepdim=True).clamp(min=1.0))
+        out: Tensor = self.head(x.sum(1) / keep.sum(1, keepdim=True).clamp(min=1.0))
+        return out
 
 
 class DualEncoder(nn.Module):

@@ -34,7 +34,7 @@ def normalised(pixels: Tensor) -> Tensor:
 
 def label_bank(names: list[str], templates: tuple[str, ...], encode: TextEncoder) -> Tensor:
     """[L, D]: each name's mean over the templates, on the sphere."""
-    vectors = encode([template.format(name) for name in names for template in templates])
+    vectors = encode([template.replace("{}", name) for name in names for template in templates])
     return functional.normalize(vectors.reshape(len(names), len(templates), -1).mean(1), dim=1)
 
 

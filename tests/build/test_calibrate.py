@@ -99,3 +99,20 @@ def test_sets_that_hold_nothing_are_refused(tmp_path: Path, name: str, content: 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name):
         list(frames_of(str(tmp_path / name), 10, 0))
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("name", ["shard.tar", "shard.tar.gz"])
+def test_a_shard_that_is_cut_short_is_refused(tmp_path: Path, name: str, keep: float) -> None:
+    picture = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    path = tmp_path / name
+    with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as tar:
+        for number in range(40):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(picture)
+            tar.addfile(member, io.BytesIO(picture))
+    whole = path.read_bytes()
+    kept = int(len(whole) * keep)
+    path.write_bytes(whole[: kept - kept % 1024 or kept])  # of a plain archive: whole members, which tarfile accepts
+    with pytest.raises(DataError, match=name):
+        list(frames_of(str(path), 10, 0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -224,28 +225,72 @@ def test_the_golden_frames_are_run_again_between_frames(monkeypatch: pytest.Monk
     assert 1 <= len(tests) <= 10
 
 
-def test_the_engine_is_kept_busy() -> None:
-    """Preparing takes 8 ms, the engine 12, a sink 8: one after the other 28, overlapped about 12."""
+class Meeting:
+    """Two stages must be inside their work at the same moment: each waits here for the other, and fails without it."""
 
-    class Slow(Kept):
+    def __init__(self) -> None:
+        self._barrier = threading.Barrier(2, timeout=20.0)
+        self.attended = 0
+
+    def attend(self) -> None:
+        self._barrier.wait()
+        self.attended += 1
+
+
+def overlapped(
+    prepare: Callable[[int], object], engine: Callable[[int], object], deliver: Callable[[int], object]
+) -> None:
+    """A run of 30 frames; each callable is called with the frame's number while that stage is at work on it."""
+
+    class Engine(Brightness):
+        count = -1
+
+        def run(self, batch: npt.NDArray[np.uint8]) -> Embeddings:
+            self.count += 1
+            engine(self.count)
+            return super().run(batch)
+
+    class Sink(Kept):
         def write(self, decision: Decision, frame: Frame) -> None:
-            time.sleep(0.008)
+            deliver(frame.index)
+            super().write(decision, frame)
 
-    def slow(pixels: Pixels) -> Batch:
-        time.sleep(0.008)
+    def preprocess(pixels: Pixels) -> Batch:
+        prepare(int(pixels[0, 0, 0]))
         return batch_of(pixels)
 
+    kept = Sink()
     pipeline = Pipeline(
-        engine=Brightness(0.012),
+        engine=Engine(),
         bank=BANK,
         scoring=HARD,
         tracks=[Track(0.0, None)],
-        sinks=(Slow(),),
+        sinks=(kept,),
         top=0,
         check=accept,
         self_test=int,
         fresh_bank=lambda: None,
     )
-    with Ahead([Pictures([0] * 50)], lambda: slow) as ahead:
-        summary = pipeline.run(ahead, lambda: False)
-    assert summary.elapsed_s / 49 < 0.018
+    with Ahead([Pictures(list(range(30)))], lambda: preprocess) as ahead:
+        pipeline.run(ahead, lambda: False)
+    assert [frame.index for frame in kept.frames] == list(range(30))
+
+
+def test_the_next_frame_is_prepared_while_the_engine_runs() -> None:
+    meeting = Meeting()
+    overlapped(
+        prepare=lambda number: meeting.attend() if number == 11 else None,
+        engine=lambda number: meeting.attend() if number == 10 else None,
+        deliver=int,
+    )
+    assert meeting.attended == 2
+
+
+def test_a_frame_is_delivered_while_the_engine_runs_the_next() -> None:
+    meeting = Meeting()
+    overlapped(
+        prepare=int,
+        engine=lambda number: meeting.attend() if number == 11 else None,
+        deliver=lambda number: meeting.attend() if number == 10 else None,
+    )
+    assert meeting.attended == 2

@@ -204,8 +204,15 @@ def test_wait_waits_for_a_source_that_is_not_there_yet() -> None:
             assert supervisor.last_error is not None
             server.start()
             seconds_until(lambda: bool(frames))
-    assert "lost: rtsp://" in events[0]
+            assert supervisor.reconnects == 0  # it has come, not come back
+            server.stop()
+            seconds_until(lambda: supervisor.state == "lost")
+            server.start()
+            seconds_until(lambda: supervisor.reconnects == 1)
+    assert "not there yet: rtsp://" in events[0]
     assert "retrying in" in events[0]
+    told = [event for event in events if event.startswith(url)]
+    assert [" is there after " in told[0], " is back after " in told[-1]] == [True, True]
 
 
 def test_a_read_that_never_returns_is_left_and_a_fresh_source_opened() -> None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgeclip.errors import SourceError
-from edgeclip.runtime.sources.pictures import read_picture
+from edgeclip.picture import read_picture
 from edgeclip.types import Pixels
 
 WIDTH, HEIGHT, FPS = 640, 480, 30.0
@@ -31,11 +31,15 @@ class Photograph(NamedTuple):
     y: float
 
 
-PHOTOGRAPHS = (
+# What the demo camera shows: the everyday things. A build looks at all of PHOTOGRAPHS.
+SHOWN = (
     Photograph("cat", "chelsea.png", 0.50, 0.50),
-    Photograph("cup of coffee", "coffee.png", 0.47, 0.50),
-    Photograph("rocket", "rocket.jpg", 0.50, 0.55),
+    Photograph("coffee cup", "coffee.png", 0.47, 0.50),
     Photograph("motorcycle", "motorcycle_left.png", 0.52, 0.55),
+)
+PHOTOGRAPHS = (
+    *SHOWN,
+    Photograph("rocket", "rocket.jpg", 0.50, 0.55),
     Photograph("astronaut", "astronaut.png", 0.48, 0.40),
     Photograph("photographer", "camera.png", 0.45, 0.42),
     Photograph("coins", "coins.png", 0.50, 0.50),
@@ -50,13 +54,13 @@ class View(NamedTuple):
     width: float
 
 
-def photographs() -> list[tuple[str, Path]]:
-    """(what it shows, file) of every demo photograph. Raises SourceError where scikit-image is not installed."""
+def photographs(chosen: tuple[Photograph, ...] = PHOTOGRAPHS) -> list[tuple[str, Path]]:
+    """(what it shows, file) of the demo's photographs. Raises SourceError where scikit-image is not installed."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise SourceError("the demo camera needs the photographs of scikit-image", "pip install 'edgeclip[demo]'")
     directory = Path(spec.origin).parent / "data"
-    found = [(photograph.name, directory / photograph.file) for photograph in PHOTOGRAPHS]
+    found = [(photograph.name, directory / photograph.file) for photograph in chosen]
     for _, path in found:
         if not path.is_file():
             raise SourceError(
@@ -75,10 +79,11 @@ class Demo:
     live = True
     paced = True
 
-    def __init__(self, *, max_fps: float | None = None) -> None:
+    def __init__(self, *, max_fps: float | None = None, chosen: tuple[Photograph, ...] = SHOWN) -> None:
         self.fps: float | None = FPS
         self.max_fps = max_fps
-        self._paths = [path for _, path in photographs()]
+        self._chosen = chosen
+        self._paths = [path for _, path in photographs(chosen)]
         self._pictures: list[Pixels] = []
         self._next = 0
 
@@ -99,8 +104,8 @@ class Demo:
         if not self._pictures:
             raise SourceError("the demo camera is not open")
         shot, step = divmod(index, FRAMES_PER_PHOTOGRAPH)
-        photograph = PHOTOGRAPHS[shot % len(PHOTOGRAPHS)]
-        picture = self._pictures[shot % len(PHOTOGRAPHS)]
+        photograph = self._chosen[shot % len(self._chosen)]
+        picture = self._pictures[shot % len(self._chosen)]
         start, end = journey(shot, photograph, picture.shape[1], picture.shape[0])
         time = step / (FRAMES_PER_PHOTOGRAPH - 1)
         eased = time * time * (3.0 - 2.0 * time)  # starts and stops gently

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeclip.errors import SourceError
-from edgeclip.runtime.sources.demo import FRAMES_PER_PHOTOGRAPH, PHOTOGRAPHS, Demo, journey, photographs
+from edgeclip.runtime.sources.demo import FRAMES_PER_PHOTOGRAPH, PHOTOGRAPHS, SHOWN, Demo, journey, photographs
 
 
 def test_a_frame_depends_on_its_index_alone() -> None:
@@ -29,7 +29,7 @@ def test_it_moves_smoothly_and_comes_round_again() -> None:
     middle = FRAMES_PER_PHOTOGRAPH // 2
     change = cv2.absdiff(demo.frame(middle), demo.frame(middle + 1)).mean()
     assert 0.05 < change < 25
-    far = FRAMES_PER_PHOTOGRAPH * len(PHOTOGRAPHS) * 1000 + middle
+    far = FRAMES_PER_PHOTOGRAPH * len(SHOWN) * 1000 + middle
     same_photograph = np.corrcoef(demo.frame(far).ravel(), demo.frame(middle).ravel())[0, 1]
     other_photograph = np.corrcoef(demo.frame(far).ravel(), demo.frame(middle + FRAMES_PER_PHOTOGRAPH).ravel())[0, 1]
     assert same_photograph > 0.5 > other_photograph
