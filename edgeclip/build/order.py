@@ -112,7 +112,7 @@ def resolve(
         calibration=place,
         golden=_place(plan, wanted.golden) or place,
         targets=cast(tuple[TargetName, ...], tuple(targets)) if targets else wanted.targets,
-        out=Path(out) if out else plan.path(wanted.out or wanted.name),
+        out=place_for(plan, out, model),
         work=Path(work) if work else Path("build-work") / wanted.name,
         data=Path(data) if data else plan.path(wanted.data) if wanted.data else None,
         labels=Path(labels) if labels else plan.path(wanted.labels) if wanted.labels else None,
@@ -121,6 +121,17 @@ def resolve(
         hint = "give --eval-labels FILE, or labels: in the recipe"
         raise UsageError(f"{order.data} is to be measured on, and no labels are given", hint)
     return order
+
+
+def place_for(plan: Plan, out: str | Path | None, model: Model) -> Path:
+    """Where the bundle goes: beside the recipe, unless the recipe was only a model's name."""
+    if out:
+        return Path(out)
+    return (
+        Path(plan.recipe.name)
+        if model.given and not plan.recipe.out
+        else plan.path(plan.recipe.out or plan.recipe.name)
+    )
 
 
 def _place(plan: Plan, name: str) -> str:
