@@ -27,12 +27,11 @@ from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.decision import Smoother, rank
 from edgeclip.runtime.golden import ConstantGuard, check_golden, load_golden
-from edgeclip.runtime.labelbank import load_bank
+from edgeclip.runtime.labelbank import load_bank, usual_labels
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
 from edgeclip.runtime.preprocess import Preprocessor
-from edgeclip.runtime.service import EVERYDAY
 from edgeclip.runtime.similarity import score, similarity
 from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
@@ -189,7 +188,7 @@ def run_bench(
     """
     progress = progress or Silent()
     opened = open_bundle(bundle)
-    some = parse_labels(labels or EVERYDAY)
+    some = parse_labels(labels) if labels else usual_labels(opened)
     open_source(source)  # a misspelt one is found before an engine is loaded
     bank = load_bank(opened, some, threads=threads, notices=progress.note)
     engine = load_engine(opened, "image", backend=backend, threads=threads)

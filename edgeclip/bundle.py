@@ -52,13 +52,30 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     colour: Literal["RGB"] = "RGB"
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text side: tokenizer file, ids per prompt, and the prompt templates ("{}" is the label)."""
+class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The text side: a text engine's tokenizer file and ids per prompt, or a fixed bank of texts (an .npz).
 
-    tokenizer: FileName
-    context_length: Size
-    pad_id: Annotated[int, msgspec.Meta(ge=0)]
-    templates: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=128)]
+    templates: what a label stands for, "{}" being its name.
+    """
+
+    tokenizer: FileName | None = None
+    context_length: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    pad_id: Annotated[int, msgspec.Meta(ge=0)] = -1
+    templates: Annotated[tuple[str, ...], msgspec.Meta(max_length=128)] = ()
+    bank: FileName | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tokenizer is None) == (self.bank is None):
+            raise ValueError("text names either a tokenizer or a bank")
+        if not self.templates:
+            raise ValueError("text has no templates")
+        if self.tokenizer is not None and (self.context_length < 1 or self.pad_id < 0):
+            raise ValueError("text with a tokenizer has a context_length and a pad_id")
+
+    @property
+    def file(self) -> str:
+        """The tokenizer, or the bank."""
+        return self.tokenizer or self.bank or ""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,9 +156,11 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
     directory = origin if origin.is_dir() else _unpack(origin)
     check_digests(directory, str(origin))
     manifest = read_manifest(directory / MANIFEST)
-    for name in [manifest.text.tokenizer, manifest.golden, *(entry.file for entry in manifest.engines)]:
+    for name in [manifest.text.file, manifest.golden, *(entry.file for entry in manifest.engines)]:
         if not (directory / name).is_file():
             raise DataError(f"bundle {origin}: {MANIFEST} names {name}, which is missing", "build or copy it again")
+    if manifest.text.bank is not None and any(entry.role == "text" for entry in manifest.engines):
+        raise DataError(f"bundle {origin}: {MANIFEST} names a text engine beside a bank", "build it again")
     return Bundle(directory, str(origin), manifest)
 
 

@@ -306,10 +306,18 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
     return OK
 
 
-def _build(recipe: str, eval_labels: str | None = None, target: str | None = None, **options: Any) -> int:
+MODEL_FACTS = ("size", "resize", "interpolation", "mean", "std")
+
+
+def _build(recipe: str | None = None, eval_labels: str | None = None, target: str | None = None, **options: Any) -> int:
+    from edgeclip.build.checkpoints.place import Facts
+    from edgeclip.build.source import Model
     from edgeclip.progress import progress_for
     from edgeclip.registry import resolve
 
+    facts = Facts(**{name: options.pop(name) for name in MODEL_FACTS if name in options})
+    names = ("model", "architecture", "image_onnx", "text_bank")
+    options["model"] = Model(facts=facts, **{name: options.pop(name) for name in names if name in options})
     build = resolve("edgeclip.build.stages:build", extra="build", what="`edgeclip build`")
     targets = target.split(",") if target else None
     with progress_for(sys.stderr) as progress:
@@ -628,10 +636,24 @@ def _add_build(commands: Any) -> None:
         "build",
         _build,
         "build a bundle: export, calibrate, quantize, verify, pack",
-        "Build a bundle from a recipe. Steps that are up to date are skipped. A bundle that does not reach its "
-        "recipe's gates is not written.",
+        "Build a bundle from a recipe, or of a model. Steps that are up to date are skipped. A bundle that does not "
+        "reach its recipe's gates is not written.",
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="what to build, and from which checkpoint")
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE.yaml", help="what to build, and from which checkpoint")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR|FILE",
+        help="a recipe's name in engines/, a Hugging Face or open_clip directory, two ONNX files with model.yaml, or a "
+        "checkpoint file: of edgeclip train, an original CLIP .pt, or open_clip's weights with --architecture",
+    )
+    parser.add_argument("--architecture", metavar="NAME", help="open_clip's name of what a file holds the weights of")
+    parser.add_argument("--image-onnx", metavar="FILE", help="an image tower alone: [N, 3, H, W] -> [N, D]")
+    parser.add_argument("--text-bank", metavar="FILE.npz", help="its texts: names [L] and embeddings [L, D]")
+    parser.add_argument("--image-size", dest="size", type=_at_least_one, metavar="PIXELS", help="side of its input")
+    parser.add_argument("--resize", choices=("shortest", "squash"), help="how pictures were resized in training")
+    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how they were interpolated")
+    parser.add_argument("--mean", type=_triple, metavar="R,G,B", help="subtracted from pixels in 0..1")
+    parser.add_argument("--std", type=_triple, metavar="R,G,B", help="what they were divided by then")
     parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint than the recipe's")
     parser.add_argument("--calibration", metavar="PATH", help="folder, pattern, shards or film of what is to be seen")
     parser.add_argument(
@@ -666,6 +688,13 @@ def _add_compile(commands: Any) -> None:
         "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
     )
     parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
+
+
+def _triple(text: str) -> tuple[float, float, float]:
+    values = [_number(part) for part in text.split(",")]
+    if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 to 1: --mean 0.48,0.46,0.41")
+    return values[0], values[1], values[2]
 
 
 def _add_help(commands: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from edgeclip.bundle import CHECKSUMS, Bundle
 from edgeclip.errors import DataError
 from edgeclip.runtime.golden import load_golden
+from edgeclip.runtime.text_bank import load_fixed_bank
 
 REPORT = "report.json"
 
@@ -17,13 +18,16 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """Ready for JSON. Raises DataError where golden.npz or report.json is not what it should be.
 
     engines: the manifest's entries, each with its size in bytes. files: every file and its size.
-    golden: how many frames. report: report.json as it is, or None where the bundle has none.
+    text.names: what a fixed bank knows. golden: how many frames. report: report.json as it is, or None where the bundle
+    has none.
     """
     facts: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
     facts["engines"] = [
         {**msgspec.to_builtins(entry), "bytes": bundle.file(entry.file).stat().st_size}
         for entry in bundle.manifest.engines
     ]
+    if bundle.manifest.text.bank is not None:
+        facts["text"]["names"] = list(load_fixed_bank(bundle).names)
     files = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
     return {
         "origin": bundle.origin,

@@ -131,7 +131,8 @@ def demo() -> Check:
 
 def engines(bundle: Bundle) -> list[Check]:
     """One check per role, engine file and runtime; where a role runs nowhere, one more that fails."""
-    return [check for role in ("image", "text") for check in engines_of(bundle, role)]
+    roles = ("image",) if bundle.manifest.text.bank is not None else ("image", "text")
+    return [check for role in roles for check in engines_of(bundle, role)]
 
 
 def engines_of(bundle: Bundle, role: str) -> list[Check]:

@@ -37,7 +37,7 @@ STAGES = {
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
-    "text": {"text", "text_cache", "tokenizer"},
+    "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }
 HEAVY = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "timm", "PIL", "skimage", "matplotlib")
 

@@ -10,10 +10,9 @@ import pytest
 from edgeclip.bundle import open_bundle
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.golden import check_golden
-from edgeclip.runtime.labelbank import load_bank
+from edgeclip.runtime.labelbank import EVERYDAY, load_bank
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
-from edgeclip.runtime.service import EVERYDAY
 from edgeclip.runtime.similarity import score, similarity
 from edgeclip.runtime.sources.demo import FRAMES_PER_PHOTOGRAPH, SHOWN, Demo
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 import edgeclip
+from edgeclip.build.checkpoints.place import Place
 from edgeclip.bundle import Preprocess, Scoring
 from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.progress import Progress
@@ -24,7 +25,9 @@ LOG_TAIL_LINES = 15
 class Exported(msgspec.Struct, frozen=True):
     """What export leaves behind for every later stage, beside the graphs themselves.
 
-    cosine: the lowest over the sample inputs, per graph, to torch.
+    cosine: the lowest over the sample inputs, per graph, to torch; original: to the checkpoint's own library, where it
+    has one. tokenizer: "" where the text side is a fixed bank (BANK, in the same directory). origin, licence: of the
+    weights. notes: what the loader did to them.
     """
 
     name: str
@@ -33,10 +36,19 @@ class Exported(msgspec.Struct, frozen=True):
     preprocess: Preprocess
     scoring: Scoring
     templates: tuple[str, ...]
-    tokenizer: str
-    context_length: int
-    pad_id: int
     cosine: dict[str, float]
+    original: dict[str, float] = {}
+    tokenizer: str = ""
+    context_length: int = 0
+    pad_id: int = 0
+    origin: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+
+    def provenance(self) -> tuple[str, ...]:
+        """Lines for the report."""
+        licence = f"Weights: {self.origin}; licence: {self.licence or 'not stated'}"
+        return (licence, *self.notes)
 
 
 def graphs_for(targets: tuple[str, ...]) -> list[str]:
@@ -49,15 +61,16 @@ def graphs_for(targets: tuple[str, ...]) -> list[str]:
     return graphs
 
 
-def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, progress: Progress) -> Exported:
+def export(place: Place, graphs: list[str], directory: Path, log: Path, progress: Progress) -> Exported:
     """Write the float graphs ("image.tflite", "text.onnx", ...) and facts.json to `directory`.
 
-    Raises DataError for a checkpoint that is not one, EdgeclipError where a converter fails or a graph
-    does not match torch; the converters' own words are in `log`.
+    Of an image tower with a fixed bank only the image graphs, and the bank. Raises DataError for a checkpoint that is
+    not one and for a graph that does not match, EdgeclipError where a converter fails; its own words are in `log`.
     """
     facts: dict[str, Any] = {}
     cosine: dict[str, float] = {}
-    environment = dict(os.environ)
+    original: dict[str, float] = {}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     root = str(Path(edgeclip.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     command = [
@@ -66,7 +79,7 @@ def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, prog
         "ignore",
         "-m",
         "edgeclip.build.exporter",
-        str(checkpoint),
+        msgspec.json.encode(place).decode(),
         str(directory),
         *graphs,
     ]
@@ -80,10 +93,14 @@ def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, prog
                 if "error" in line:
                     raise DataError(line["error"], line["hint"], line["exit_code"])
                 if "facts" in line:
-                    facts = line
+                    facts, graphs = line, line["graphs"]
+                    for note in line["facts"]["notes"]:
+                        progress.note(note)
                     continue
                 check(line, directory / line["graph"])
                 cosine[line["graph"]] = line["cosine"]
+                if "original" in line:
+                    original[line["graph"]] = line["original"]
                 progress.advance()
         except BaseException:
             child.kill()  # or it would go on writing into a directory that is given up
@@ -91,7 +108,9 @@ def export(checkpoint: Path, graphs: list[str], directory: Path, log: Path, prog
         code = child.wait()
     if code != 0 or set(cosine) != set(graphs):
         raise EdgeclipError(f"export ended with status {code}: {tail(log)}", f"the whole log is {log}")
-    exported = msgspec.convert({**facts["facts"], "space": facts["space"], "cosine": cosine}, Exported, strict=False)
+    exported = msgspec.convert(
+        {**facts["facts"], "space": facts["space"], "cosine": cosine, "original": original}, Exported
+    )
     (directory / FACTS).write_bytes(msgspec.json.format(msgspec.json.encode(exported)))
     return exported
 
@@ -106,6 +125,11 @@ def check(line: dict[str, Any], path: Path) -> None:
         raise DataError(
             f"{path.name}: cosine to torch is {line['cosine']:.6f}, below {MINIMUM_COSINE}",
             "the exported graph computes something else; see the export log",
+        )
+    if not line.get("original", 1.0) >= MINIMUM_COSINE:
+        raise DataError(
+            f"{path.name}: cosine to the checkpoint's own library is {line['original']:.6f}, below {MINIMUM_COSINE}",
+            "edgeclip reads this checkpoint otherwise than its library does: please report it with the model's name",
         )
     if path.suffix == ".onnx":
         from edgeclip.build.onnxgraph import check_native

@@ -1,7 +1,7 @@
 """The process that exports: it alone loads torch and the converters, so that their chatter and memory end with it.
 
-Run by export.py as `python -m edgeclip.build.exporter CHECKPOINT DIRECTORY TARGET...`; one JSON line per finished
-graph goes to standard output, everything the libraries say goes to standard error.
+Run by export.py as `python -m edgeclip.build.exporter PLACE DIRECTORY TARGET...`, PLACE being a Place as JSON; one JSON
+line per finished graph goes to standard output, everything the libraries say goes to standard error.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,12 +19,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from edgeclip.build.checkpoints import load
+from edgeclip.build.checkpoints.encoders import Bank, Encoders, TextSide
+from edgeclip.build.checkpoints.norms import layer_norms
+from edgeclip.build.checkpoints.place import Place
+from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph, space_id
-from edgeclip.errors import EdgeclipError
-from edgeclip.train.checkpoint import CheckpointFacts, load_checkpoint
+from edgeclip.build.powers import multiply_cubes
+from edgeclip.errors import DataError, EdgeclipError
+from edgeclip.runtime.tokenizer import load_tokenizer
 from edgeclip.types import Engine
 
+Array = npt.NDArray[Any]
+
 OPSET = 18
+BANK = "text.npz"
 SAMPLES = 16  # inputs on which an exported graph must match torch
 
 
@@ -31,7 +41,8 @@ def main(arguments: list[str]) -> int:
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        export_all(Path(arguments[0]), Path(arguments[1]), arguments[2:], report)
+        place = msgspec.json.decode(arguments[0], type=Place)
+        export_all(place, Path(arguments[1]), arguments[2:], report)
     except EdgeclipError as error:
         say(report, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
         return 1
@@ -43,15 +54,26 @@ def say(report: IO[str], line: dict[str, Any]) -> None:
     report.flush()
 
 
-def export_all(checkpoint: Path, directory: Path, graphs: list[str], report: IO[str]) -> None:
-    """Write each of `graphs` ("image.tflite", "text.onnx", ...) to `directory` and report its cosine to torch."""
-    model, facts = load_checkpoint(checkpoint)
-    say(report, {"facts": facts_of(facts), "space": space_id(model)})
-    height, width = facts.preprocess.size
-    roles: dict[str, tuple[nn.Module, npt.NDArray[Any]]] = {
-        "image": (ImageGraph(model.image, facts.preprocess), sample_images(height, width)),
-        "text": (TextGraph(model.text), sample_ids(facts)),
+def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]) -> None:
+    """Write each of `graphs` ("image.tflite", "text.onnx", ...) to `directory` and report how near it comes.
+
+    To the torch module it was exported from, and to what the checkpoint's own library makes of the same frames, or of
+    sentences that it tokenizes itself.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused operator is one that no exporter knows
+    encoders = load(place)
+    height, width = encoders.preprocess.size
+    roles: dict[str, tuple[nn.Module, Array]] = {
+        "image": (ImageGraph(encoders.image, encoders.preprocess), sample_images(height, width))
     }
+    if isinstance(encoders.text, TextSide):
+        roles["text"] = (TextGraph(encoders.text.encoder), sentence_ids(encoders.text))
+    else:
+        write_bank(encoders.text, directory / BANK)
+        graphs = [graph for graph in graphs if graph.startswith("image.")]
+    space = space_id(encoders.image, encoders.text.encoder if isinstance(encoders.text, TextSide) else None)
+    say(report, {"facts": facts_of(encoders), "space": space, "graphs": graphs})
+    originals = {role: original_rows(encoders, role, inputs) for role, (_, inputs) in roles.items()}
     for graph in graphs:
         role, form = graph.split(".")
         module, inputs = roles[role]
@@ -64,19 +86,35 @@ def export_all(checkpoint: Path, directory: Path, graphs: list[str], report: IO[
         got = run(path, inputs)
         with torch.no_grad():
             want = np.concatenate([module(torch.from_numpy(row[None])).numpy() for row in inputs])
-        say(report, {"graph": graph, "cosine": float((got * want).sum(1).min()), "norms": norm_layers(module)})
+        cosine = {"cosine": lowest_cosine(got, want)}
+        if (original := originals[role]) is not None:
+            cosine["original"] = lowest_cosine(got, original)
+        say(report, {"graph": graph, "norms": layer_norms(module, torch.from_numpy(inputs[:1])), **cosine})
 
 
-def facts_of(facts: CheckpointFacts) -> dict[str, Any]:
+def facts_of(encoders: Encoders) -> dict[str, Any]:
+    text = encoders.text
+    facts = {name: getattr(encoders, name) for name in ("name", "dim", "preprocess", "scoring", "templates")}
+    facts |= {name: getattr(encoders, name) for name in ("origin", "licence", "notes")}
+    if isinstance(text, TextSide):
+        facts |= {"tokenizer": text.tokenizer, "context_length": text.context_length, "pad_id": text.pad_id}
     data: dict[str, Any] = msgspec.to_builtins(facts)
-    data["pad_id"] = facts.towers.text.pad_id
-    data["context_length"] = facts.towers.text.context_length
-    data["dim"] = facts.towers.dim
     return data
 
 
-def norm_layers(module: nn.Module) -> int:
-    return sum(isinstance(layer, nn.LayerNorm) for layer in module.modules())
+def original_rows(encoders: Encoders, role: str, inputs: Array) -> Array | None:
+    if encoders.original is None:
+        return None
+    return encoders.original.image(inputs) if role == "image" else encoders.original.text(SENTENCES)
+
+
+def lowest_cosine(first: Array, second: Array) -> float:
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(1) / lengths).min())
+
+
+def write_bank(bank: Bank, path: Path) -> None:
+    np.savez(path, names=np.array(bank.names), embeddings=bank.embeddings)
 
 
 def sample_images(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -88,14 +126,19 @@ def sample_images(height: int, width: int) -> npt.NDArray[np.uint8]:
     return noisy.clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def sample_ids(facts: CheckpointFacts) -> npt.NDArray[np.int32]:
-    """[SAMPLES, T]: prompts of every length, padded as the tokenizer pads."""
-    tower = facts.towers.text
-    random = np.random.default_rng(0)
-    ids = np.full((SAMPLES, tower.context_length), tower.pad_id, np.int32)
-    words = np.array([i for i in range(tower.vocabulary) if i != tower.pad_id], np.int32)
-    for row, length in enumerate(np.linspace(1, tower.context_length, SAMPLES).round().astype(int)):
-        ids[row, :length] = random.choice(words, length)
+def sentence_ids(text: TextSide) -> npt.NDArray[np.int32]:
+    """[N, T]: the sample sentences as a device will tokenize them."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        file.write(text.tokenizer)
+        file.flush()
+        tokenizer = load_tokenizer(file.name)
+    ids = tokenizer.encode_batch(SENTENCES, text.context_length, text.pad_id)
+    size = next((layer.num_embeddings for layer in text.encoder.modules() if isinstance(layer, nn.Embedding)), None)
+    if size is not None and ids.max() >= size:
+        raise DataError(
+            f"the tokenizer makes the id {ids.max()}, and the text tower has {size} of them",
+            "the tokenizer's files are those of another checkpoint",
+        )
     return ids
 
 
@@ -117,6 +160,7 @@ def write_onnx(module: nn.Module, example: npt.NDArray[Any], path: Path) -> None
     if program is None:
         raise EdgeclipError(f"torch.onnx.export returned no program for {path.name}")
     program.save(str(path), external_data=False)
+    multiply_cubes(path)
 
 
 def run(path: Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

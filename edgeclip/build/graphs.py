@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from edgeclip.bundle import Preprocess
-from edgeclip.train.towers import DualEncoder
 
 
 class ImageGraph(nn.Module):
@@ -45,11 +44,16 @@ def unit(x: Tensor) -> Tensor:
     return x / torch.sqrt((x * x).sum(-1, keepdim=True).clamp_min(1e-12))
 
 
-def space_id(model: DualEncoder) -> str:
-    """The embedding space: a digest of both float encoders' tensors, whatever file or precision they came in."""
+def space_id(image: nn.Module, text: nn.Module | None) -> str:
+    """The embedding space: a digest of the float encoders' tensors, whatever file or precision they came in.
+
+    Of an image tower alone, its own: banks of texts may come and go in the same space.
+    """
+    towers = {"image": image} if text is None else {"image": image, "text": text}
+    tensors = {f"{role}.{name}": value for role, tower in towers.items() for name, value in tower.state_dict().items()}
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith(("image.", "text.")) or name.endswith("num_batches_tracked"):
+    for name, tensor in sorted(tensors.items()):
+        if name.endswith("num_batches_tracked"):
             continue
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())

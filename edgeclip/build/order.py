@@ -10,17 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import msgspec
+
 import edgeclip
+from edgeclip.build.checkpoints.place import Place
 from edgeclip.build.frames import DEMO
-from edgeclip.build.recipe import Plan, TargetName, load_plan
+from edgeclip.build.recipe import Plan, TargetName
+from edgeclip.build.source import Model, place_of, plan_of
 from edgeclip.build.steps import digest_of_path
 from edgeclip.bundle import sha256
 from edgeclip.errors import DataError, UsageError
+from edgeclip.progress import Progress
 
 TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxscript", "onnxruntime")
 
+CHECKPOINTS = (
+    "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai", "openclip",
+    "ours", "place", "sentences", "tokenizer_files",
+)  # fmt: skip
+
 CODE: dict[str, tuple[str, ...]] = {
-    "export": ("build/exporter.py", "build/graphs.py", "train/towers.py", "train/checkpoint.py"),
+    "export": (
+        "build/exporter.py",
+        "build/graphs.py",
+        "build/powers.py",
+        *(f"build/checkpoints/{name}.py" for name in CHECKPOINTS),
+        "train/towers.py",
+        "train/checkpoint.py",
+    ),
     "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
     "quantize": ("build/onnxgraph.py", "build/tflite.py"),
     "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
@@ -33,7 +50,7 @@ class Order:
     """One build with every path resolved."""
 
     plan: Plan
-    checkpoint: Path
+    place: Place
     calibration: str
     golden: str
     targets: tuple[TargetName, ...]
@@ -42,11 +59,21 @@ class Order:
     data: Path | None
     labels: Path | None
 
+    def checkpoint_digest(self) -> str:
+        """Of the checkpoint's file or directory; of an image tower and its bank, of both."""
+        digests = [digest_of_path(Path(path)) for path in self.place.files()]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    def place_facts(self) -> dict[str, Any]:
+        """What else decides how the checkpoint is read; not where it lies."""
+        facts: dict[str, Any] = msgspec.to_builtins(self.place)
+        return {key: value for key, value in facts.items() if key not in ("path", "text_bank")}
+
     def as_data(self) -> dict[str, Any]:
         """The recipe as it was carried out, for the manifest; of paths outside the project only the last name."""
         return {
             **self.plan.as_data(),
-            "checkpoint": self.checkpoint.name,
+            "checkpoint": Path(self.place.path).name,
             "calibration": Path(self.calibration).name,
             "golden": Path(self.golden).name,
             "targets": list(self.targets),
@@ -54,7 +81,8 @@ class Order:
 
 
 def resolve(
-    recipe: Path,
+    recipe: str | Path | None,
+    model: Model,
     checkpoint: str | Path | None,
     calibration: str | None,
     targets: Sequence[str] | None,
@@ -62,9 +90,13 @@ def resolve(
     work: str | Path | None,
     data: str | Path | None,
     labels: str | Path | None,
+    progress: Progress,
 ) -> Order:
-    """What is to be built, from the recipe and the options given. Raises ConfigError, UsageError, DataError."""
-    plan = load_plan(recipe)
+    """What is to be built, from the recipe and the options given; a hub's model is downloaded here.
+
+    Raises ConfigError, UsageError, DataError, and EngineError for a hub that cannot be reached.
+    """
+    plan, path = plan_of(recipe, model)
     wanted = plan.recipe
     for target in targets or ():
         if target not in get_args(TargetName):
@@ -72,29 +104,35 @@ def resolve(
     place = calibration or _place(plan, wanted.calibration)
     if not place:
         raise DataError(
-            f"{recipe} names no calibration set, and INT8 cannot be built without one",
+            f"{recipe or wanted.name} names no calibration set, and INT8 cannot be built without one",
             "give --calibration with 256 to 512 pictures of what the camera will see",
         )
     order = Order(
         plan=plan,
-        checkpoint=Path(checkpoint) if checkpoint else plan.path(wanted.checkpoint),
+        place=place_of(plan, path, checkpoint, model, progress),
         calibration=place,
         golden=_place(plan, wanted.golden) or place,
         targets=cast(tuple[TargetName, ...], tuple(targets)) if targets else wanted.targets,
-        out=Path(out) if out else plan.path(wanted.out or wanted.name),
+        out=place_for(plan, out, model),
         work=Path(work) if work else Path("build-work") / wanted.name,
         data=Path(data) if data else plan.path(wanted.data) if wanted.data else None,
         labels=Path(labels) if labels else plan.path(wanted.labels) if wanted.labels else None,
     )
-    if not order.checkpoint.is_file():
-        raise DataError(
-            f"checkpoint {order.checkpoint} does not exist",
-            "check the path, or train one: edgeclip train CONFIG.yaml",
-        )
     if order.data is not None and order.labels is None:
         hint = "give --eval-labels FILE, or labels: in the recipe"
         raise UsageError(f"{order.data} is to be measured on, and no labels are given", hint)
     return order
+
+
+def place_for(plan: Plan, out: str | Path | None, model: Model) -> Path:
+    """Where the bundle goes: beside the recipe, unless the recipe was only a model's name."""
+    if out:
+        return Path(out)
+    return (
+        Path(plan.recipe.name)
+        if model.given and not plan.recipe.out
+        else plan.path(plan.recipe.out or plan.recipe.name)
+    )
 
 
 def _place(plan: Plan, name: str) -> str:

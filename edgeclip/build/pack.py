@@ -29,7 +29,6 @@ from edgeclip.bundle import (
     Target,
     Text,
     open_bundle,
-    sha256,
     write_digests,
 )
 from edgeclip.compile.bundles import with_plans
@@ -40,6 +39,7 @@ from edgeclip.runtime.golden import check_golden
 
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
+BANK = "text.npz"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -56,7 +56,7 @@ def pack(
     kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
     files = {entry.file: quantized / file for file, entry in entries.items()}
-    files |= {name: verified / name for name in (TOKENIZER, GOLDEN, "report.json", "report.md")}
+    files |= {name: verified / name for name in (text_facts(exported).file, GOLDEN, "report.json", "report.md")}
     files |= {path.name: path for made in plans for path in (made.plan, made.layers)}
     manifest = Manifest(
         schema=SCHEMA,
@@ -69,7 +69,7 @@ def pack(
         text=text_facts(exported),
         engines=with_plans(tuple(entries.values()), [made.entry for made in plans]),
         golden=GOLDEN,
-        checkpoint=f"sha256:{sha256(order.checkpoint)}",
+        checkpoint=f"sha256:{order.checkpoint_digest()}",
         calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
         recipe=order.as_data(),
         built_with={"edgeclip": edgeclip.__version__, **tool_versions()},
@@ -86,6 +86,8 @@ def entry_of(candidate: Candidate) -> EngineEntry:
 
 
 def text_facts(exported: Exported) -> Text:
+    if not exported.tokenizer:
+        return Text(templates=exported.templates, bank=BANK)
     return Text(TOKENIZER, exported.context_length, exported.pad_id, exported.templates)
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgeclip.build.checkpoints.hub import HubModel
+from edgeclip.build.checkpoints.place import Facts
 from edgeclip.bundle import FileName
 from edgeclip.errors import ConfigError
 from edgeclip.yamlfile import load_yaml
@@ -82,13 +84,19 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One engine we can build.
 
+    checkpoint: a file or directory; model: one that is downloaded from a hub instead. architecture: open_clip's name,
+    for weights alone. text_bank: an .npz of texts, for an image tower alone. facts: what the checkpoint does not say.
     calibration: the calibration set, a path or `demo`. golden: where the self-test's frames come from, which travel in
     the bundle ("": the calibration set). out: the bundle ("": the engine's name, beside the recipe). data, labels: what
     verify measures accuracy on.
     """
 
     name: FileName
-    checkpoint: str
+    checkpoint: str = ""
+    model: HubModel | None = None
+    architecture: str = ""
+    text_bank: str = ""
+    facts: Facts = Facts()
     calibration: str = ""
     golden: str = ""
     sampling: str = ""
@@ -116,12 +124,14 @@ class Plan(msgspec.Struct, frozen=True):
         data: dict[str, Any] = msgspec.to_builtins(self.recipe)
         data["sampling"] = msgspec.to_builtins(self.sampling)
         data["quantization"] = msgspec.to_builtins(self.quantization)
-        return {key: value for key, value in data.items() if value != ""}
+        return {key: value for key, value in data.items() if value not in ("", None, {})}
 
 
 def load_plan(path: Path) -> Plan:
     """Read an engine recipe and the files it names. Raises ConfigError naming file, line and key."""
     recipe = load_yaml(path, Recipe)
+    if bool(recipe.checkpoint) == (recipe.model is not None):
+        raise ConfigError(f"{path} names no checkpoint and no model, or both", "add `checkpoint:` or `model:`")
     folder = path.resolve().parent
     sampling, quantization = Sampling(), Quantization()
     if recipe.sampling:

@@ -48,7 +48,11 @@ class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """report.json. frames: how many pictures were compared; origin: where they came from."""
+    """report.json. frames: how many pictures were compared; origin: where they came from.
+
+    export_cosine: of the float graphs to torch; original_cosine: to the checkpoint's own library. provenance: of the
+    weights, and what was done to them on the way in.
+    """
 
     name: str
     space: str
@@ -65,6 +69,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     calibration: dict[str, Any]
     parity: dict[str, Any]
     rule: str = RULE
+    original_cosine: dict[str, float] = {}
+    provenance: tuple[str, ...] = ()
 
     def kept(self) -> list[Candidate]:
         return [candidate for candidate in (*self.images, *self.texts) if candidate.kept]
@@ -168,6 +174,8 @@ def as_markdown(report: Report) -> str:
         f"- Calibration: {_pairs(report.calibration)}.",
         f"- Preprocessing against Pillow's antialiased resize: {_pairs(report.parity) or 'not measured'}.",
         f"- Lowest cosine of the float exports to torch: {_pairs(report.export_cosine)}.",
+        *([f"- To the checkpoint's own library: {_pairs(report.original_cosine)}."] if report.original_cosine else []),
+        *(f"- {line}." for line in report.provenance),
     ]
     return "\n".join(lines) + "\n"
 

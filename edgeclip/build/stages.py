@@ -18,9 +18,9 @@ from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool
 from edgeclip.build.pack import pack
 from edgeclip.build.quantize import quantize
 from edgeclip.build.report import Report, load_report
+from edgeclip.build.source import Model
 from edgeclip.build.steps import Steps, exclusive
 from edgeclip.build.verify import verify
-from edgeclip.bundle import sha256
 from edgeclip.errors import EngineError
 from edgeclip.progress import Progress, Silent
 from edgeclip.replace import require_replaceable
@@ -47,8 +47,9 @@ class BuildResult:
 
 
 def build(
-    recipe: str | Path,
+    recipe: str | Path | None = None,
     *,
+    model: Model | None = None,
     checkpoint: str | Path | None = None,
     calibration: str | None = None,
     targets: Sequence[str] | None = None,
@@ -58,7 +59,7 @@ def build(
     labels: str | Path | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Build a bundle from an engine recipe; what is given here goes before what the recipe says.
+    """Build a bundle from an engine recipe, or of a model; what is given here goes before what the recipe says.
 
     calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx", "tensorrt" (with a GPU),
     "tensorrt-rtx" (without one too). out: directory or .tar.
@@ -68,7 +69,7 @@ def build(
     """
     progress = progress or Silent()
     require_tools()
-    order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
+    order = resolve(recipe, model or Model(), checkpoint, calibration, targets, out, work, data, labels, progress)
     require_replaceable(order.out)
     aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
@@ -99,8 +100,9 @@ def run(order: Order, progress: Progress) -> BuildResult:
     exported_in = step(
         "export",
         len(graphs),
-        lambda directory: export(order.checkpoint, graphs, directory, order.work / LOG, progress),
-        checkpoint=sha256(order.checkpoint),
+        lambda directory: export(order.place, graphs, directory, order.work / LOG, progress),
+        checkpoint=order.checkpoint_digest(),
+        place=order.place_facts(),
         graphs=graphs,
     )
     exported = load_facts(exported_in)

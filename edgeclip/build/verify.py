@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgeclip.build.report import Candidate, FloatFigures, Report
 from edgeclip.errors import DataError
 from edgeclip.progress import Progress
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.text_bank import FixedBank
 from edgeclip.runtime.tokenizer import load_tokenizer
 from edgeclip.types import Embeddings, Engine, Label
 
@@ -45,9 +47,6 @@ def verify(
     graphs, calibrated, quantized: what the steps before left. Raises DataError where a gate is not reached.
     """
     quantization = order.plan.quantization
-    tokenizer_path = directory / pack.TOKENIZER
-    tokenizer_path.write_text(exported.tokenizer, encoding="utf-8")
-    tokenizer = load_tokenizer(tokenizer_path)
     precisions = quantize.precisions(quantization)
     int8 = {path.name: opened(path, precisions[path.name]) for path in sorted(quantized.glob("*.[to]*"))}
     floats = {path.name: opened(path, "float32") for path in sorted(graphs.glob("*.[to]*"))}
@@ -61,9 +60,7 @@ def verify(
     else:
         frames, origin = unlabelled(calibrated)
     images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
-    texts, banks = compare.measure_texts(
-        by_form(text_floats), of_role(int8, "text"), tokenizer, pack.text_facts(exported), labels
-    )
+    texts, banks = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
     if truth is not None and not (truth >= 0).any():
         raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check the label file")
@@ -85,6 +82,8 @@ def verify(
         images=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in candidates]),
         texts=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in texts]),
         export_cosine=exported.cosine,
+        original_cosine=exported.original,
+        provenance=exported.provenance(),
         calibration=msgspec.to_builtins(calibrate.load_summary(calibrated)),
         parity=parity(originals, exported.preprocess, reference.run),
     )
@@ -100,6 +99,30 @@ def verify(
         raise
     chosen = golden_frames(order, exported)
     (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
+
+
+def text_side(
+    exported: Exported,
+    floats: dict[str, Quantized],
+    int8: dict[str, Quantized],
+    labels: Sequence[Label],
+    graphs: Path,
+    directory: Path,
+) -> tuple[list[Candidate], dict[str, Embeddings]]:
+    """What the bundle needs for texts goes to `directory`: the tokenizer, or the fixed bank. Returns as measure_texts.
+
+    A fixed bank is the same whatever the engines' format.
+    """
+    facts = pack.text_facts(exported)
+    if facts.bank is not None:
+        shutil.copyfile(graphs / facts.bank, directory / facts.bank)
+        with np.load(graphs / facts.bank, allow_pickle=False) as stored:
+            known = FixedBank(stored["names"].tolist(), stored["embeddings"], exported.space, exported.name)
+        rows = known.pick(labels or [Label(name) for name in known.names]).embeddings
+        return [], {"float.bank": rows, "bank": rows}
+    path = directory / facts.file
+    path.write_text(exported.tokenizer, encoding="utf-8")
+    return compare.measure_texts(by_form(floats), int8, load_tokenizer(path), facts, labels)
 
 
 def with_texts(

@@ -8,11 +8,9 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-import edgeclip
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.runtime.ahead import Ahead
@@ -20,8 +18,8 @@ from edgeclip.runtime.ahead import Preprocess as MakeBatch
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.golden import ConstantGuard, check_golden
-from edgeclip.runtime.labelbank import load_bank
-from edgeclip.runtime.labels import LabelFile, labels_from_options, parse_labels
+from edgeclip.runtime.labelbank import load_bank, usual_labels
+from edgeclip.runtime.labels import LabelFile, labels_from_options
 from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
@@ -32,7 +30,6 @@ from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
 from edgeclip.types import Engine, Label, Source
 
-EVERYDAY = Path(edgeclip.__file__).parent / "data" / "everyday.txt"
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
 
@@ -72,7 +69,7 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
     """
     feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
-    edits, labels = _labels(config, notify)
+    edits, labels = _labels(config, bundle, notify)
     with ExitStack() as stack:
         bundle, engine = _image_engine(bundle, config, notify)
         stack.callback(engine.close)
@@ -173,16 +170,17 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
     return Supervisor(construct, wait=config.wait, on_event=notify)
 
 
-def _labels(config: Config, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
+def _labels(config: Config, bundle: Bundle, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
     """The label file to watch, if there is one, and the labels to begin with."""
     if config.labels:
         edits = LabelFile(config.labels)
         return edits, edits.labels
     if config.label:
         return None, labels_from_options(config.label)
-    labels = parse_labels(EVERYDAY)
+    labels = usual_labels(bundle)
     if config.source != ("demo",):
-        notify(f"no labels given: using the {len(labels)} built-in everyday ones (--labels FILE or --label TEXT)")
+        whose = "built-in everyday ones" if bundle.manifest.text.bank is None else "names in the bundle's bank"
+        notify(f"no labels given: using the {len(labels)} {whose} (--labels FILE or --label TEXT)")
     return None, labels
 
 

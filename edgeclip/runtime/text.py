@@ -160,7 +160,7 @@ def _unit(vectors: Embeddings) -> Embeddings:
 def _engine_key(bundle: Bundle) -> list[str | int]:
     """All that decides what a prompt's embedding is, from the digests that were checked when the bundle was opened."""
     facts = bundle.manifest.text
-    files = {facts.tokenizer, *(entry.file for entry in bundle.engines("text"))}
+    files = {facts.file, *(entry.file for entry in bundle.engines("text"))}
     lines = bundle.file(CHECKSUMS).read_text(encoding="utf-8").splitlines()
     digests = sorted(line for line in lines if line.partition("  ")[2] in files)
     return [bundle.manifest.space, facts.context_length, facts.pad_id, *digests]

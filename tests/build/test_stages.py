@@ -25,7 +25,7 @@ from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.bundle import open_bundle
 from edgeclip.errors import ConfigError, DataError, UsageError
 from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
-from edgeclip.train.towers import ViTTower
+from edgeclip.train.towers import DualEncoder, ViTTower
 
 
 class Notes:
@@ -252,13 +252,17 @@ def test_space_is_of_the_encoders_and_not_of_the_file(place: Path, tmp_path: Pat
     again, _ = load_checkpoint(tmp_path / "half.safetensors")
     save_checkpoint(tmp_path / "renamed.safetensors", again, msgspec.structs.replace(known, name="other"), half=False)
     renamed, _ = load_checkpoint(tmp_path / "renamed.safetensors")
-    assert space_id(again) == space_id(renamed) != space_id(model)
+
+    def space_of(encoders: DualEncoder) -> str:
+        return space_id(encoders.image, encoders.text)
+
+    assert space_of(again) == space_of(renamed) != space_of(model)
     with torch.no_grad():
         renamed.log_scale.add_(1.0)
-    assert space_id(renamed) == space_id(again)
+    assert space_of(renamed) == space_of(again)
     with torch.no_grad():
         next(renamed.text.parameters()).view(-1)[0].add_(1.0)
-    assert space_id(renamed) != space_id(again)
+    assert space_of(renamed) != space_of(again)
 
 
 def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
