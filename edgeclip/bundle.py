@@ -158,7 +158,9 @@ def read_manifest(path: Path) -> Manifest:
             )
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}", "the bundle is damaged or not an edgeclip bundle: build it again") from error
+        raise DataError(
+            f"{path}: {error}", "the bundle is damaged or not an edgeclip bundle: build it again"
+        ) from error
 
 
 def check_digests(directory: Path, origin: str) -> None:

@@ -22,8 +22,27 @@ TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx",
 CODE: dict[str, tuple[str, ...]] = {
     "export": ("build/exporter.py", "build/graphs.py", "train/towers.py", "train/checkpoint.py"),
     "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
-    "quantize": ("build/onnxgraph.py", "build/tflite.py"),
-    "verify": ("build/compare.py", "build/measure.py", "build/report.py", "build/pack.py", "runtime/text.py"),
+    "quantize": (
+        "build/onnxgraph.py",
+        "build/tflite.py",
+        "build/search.py",
+        "build/local.py",
+        "build/observers.py",
+        "build/spec.py",
+        "build/rewrite.py",
+        "build/sites.py",
+        "build/capture.py",
+        "build/waists.py",
+    ),
+    "verify": (
+        "build/figures.py",
+        "build/page.py",
+        "build/compare.py",
+        "build/measure.py",
+        "build/report.py",
+        "build/pack.py",
+        "runtime/text.py",
+    ),
 }
 
 
@@ -40,6 +59,7 @@ class Order:
     work: Path
     data: Path | None
     labels: Path | None
+    budget_minutes: float
 
     def as_data(self) -> dict[str, Any]:
         """The recipe as it was carried out, for the manifest; of paths outside the project only the last name."""
@@ -61,6 +81,7 @@ def resolve(
     work: str | Path | None,
     data: str | Path | None,
     labels: str | Path | None,
+    budget: float | None = None,
 ) -> Order:
     """What is to be built, from the recipe and the options given. Raises ConfigError, UsageError, DataError."""
     plan = load_plan(recipe)
@@ -84,6 +105,7 @@ def resolve(
         work=Path(work) if work else Path("build-work") / wanted.name,
         data=Path(data) if data else plan.path(wanted.data) if wanted.data else None,
         labels=Path(labels) if labels else plan.path(wanted.labels) if wanted.labels else None,
+        budget_minutes=budget if budget is not None else plan.quantization.search.budget_minutes,
     )
     if not order.checkpoint.is_file():
         raise DataError(

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.build.capture import Batch, Seen, capture, embeddings, runner, threads, with_outputs
+from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.local import Choice, Local
 from edgeclip.build.measure import Distance, distance
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.recipe import Search
-from edgeclip.build.sites import Graph, Site, sites_of
-from edgeclip.build.spec import Entry, Spec, kept_float, quantized
+from edgeclip.build.sites import Graph, Site
+from edgeclip.build.spec import Spec, by_greatest, quantized
 from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.progress import Progress
 
@@ -29,35 +30,6 @@ ROWS_PER_FRAME = 16
 WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
 MARGIN = 0.7  # the search stops at this share of the error that the gate allows: other frames are a little worse
 SENSITIVITY_FRAMES = 8
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """One remedy: centred cosine to float with it (mean and 1st percentile), on frames of the calibration set."""
-
-    remedy: str
-    centred: float
-    p1: float
-    kept: bool
-    seconds: float
-
-
-class Sensitivity(msgspec.Struct, frozen=True):
-    """error: 1 - centred cosine with this site alone in INT8."""
-
-    layers: str
-    error: float
-    floating: bool = False
-
-
-class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the search did, for the report. out_of_time: what the budget left undone, or ""."""
-
-    frames: int = 0
-    trials: list[Trial] = []
-    sensitivity: list[Sensitivity] = []
-    floating: list[str] = []
-    seconds: float = 0.0
-    out_of_time: str = ""
 
 
 @dataclass
@@ -98,14 +70,9 @@ class Searcher:
 
     def start(self) -> Spec:
         """Every site by min-max, but for what the recipe keeps float."""
-        entries = {}
-        for site in self.sites:
-            low, high = self.seen[site.source].range()
-            greatest = max(-low, high)
-            names = tuple(layer.name for layer in site.layers)
-            floating = kept_float(site, self.recipe.keep_float)
-            entries[site.source] = Entry(site.source, names, greatest, greatest, floating=floating)
-        return Spec(entries)
+        ranges = {site.source: self.seen[site.source].range() for site in self.sites}
+        greatest = {source: max(-low, high) for source, (low, high) in ranges.items()}
+        return by_greatest(self.sites, greatest, self.recipe.keep_float)
 
     def run(self) -> tuple[Spec, Findings]:
         spec = self.start()
@@ -262,9 +229,15 @@ class Searcher:
         return spec
 
 
+def searches(recipe: Search) -> bool:
+    """Whether there is anything to be tried: min-max alone needs no search."""
+    tried = (recipe.smooth, recipe.centre, recipe.whole_pixels, recipe.bias_correction, recipe.fallback)
+    return len(recipe.observers) > 1 or recipe.sensitivity or any(tried)
+
+
 def search(
     graph: Graph,
-    kinds: Sequence[str],
+    sites: list[Site],
     frames: list[Batch],
     recipe: Search,
     gate: float,
@@ -276,7 +249,6 @@ def search(
     gate: the mean centred cosine to float that it is to reach; verify decides on other frames whether it does.
     """
     deadline = time.monotonic() + budget_s
-    sites = sites_of(graph, kinds)
     seen = capture(graph, sites, frames, ROWS_PER_FRAME)
     judged = frames[:: max(1, len(frames) // recipe.frames)][: recipe.frames]
     return Searcher(graph, sites, seen, judged, recipe, gate, deadline, progress).run()

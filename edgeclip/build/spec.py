@@ -76,6 +76,15 @@ def load_spec(directory: Path) -> Spec:
         return Spec({entry.source: entry for entry in entries}, {name: stored[name] for name in stored.files})
 
 
+def by_greatest(sites: list[Site], greatest: dict[str, float], keep_float: tuple[str, ...]) -> Spec:
+    """Every site over the whole range of its tensor (magnitudes by source), but for layers that are kept float."""
+    entries = {}
+    for site in sites:
+        names, reach = tuple(layer.name for layer in site.layers), greatest[site.source]
+        entries[site.source] = Entry(site.source, names, reach, reach, floating=kept_float(site, keep_float))
+    return Spec(entries)
+
+
 def kept_float(site: Site, patterns: tuple[str, ...]) -> bool:
     """Whether the recipe keeps it float: one of its layers' names fits a pattern (`*.fc2`, `patch`, `blocks.1?.*`)."""
     return any(fnmatchcase(layer.name, pattern) for layer in site.layers for pattern in patterns)

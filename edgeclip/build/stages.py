@@ -54,18 +54,20 @@ def build(
     work: str | Path | None = None,
     data: str | Path | None = None,
     labels: str | Path | None = None,
+    budget: float | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a bundle from an engine recipe; what is given here goes before what the recipe says.
 
     calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx". out: directory or .tar.
     work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
+    budget: minutes that the search for a quantization may take.
     Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
     enough (nothing is written then), UsageError for what contradicts itself.
     """
     progress = progress or Silent()
     require_tools()
-    order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels)
+    order = resolve(Path(recipe), checkpoint, calibration, targets, out, work, data, labels, budget)
     require_replaceable(order.out)
     with exclusive(order.work):
         return run(order, progress)
@@ -114,14 +116,16 @@ def run(order: Order, progress: Progress) -> BuildResult:
         ),
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
-        observer=quantization.observer,
         observed=quantization.onnx.multiply,
     )
     quantized_in = step(
         "quantize",
         None,
-        lambda directory: quantize(exported_in, calibrated_in, quantization, directory, progress),
+        lambda directory: quantize(exported_in, calibrated_in, quantization, order.budget_minutes, directory, progress),
         tflite=msgspec.to_builtins(quantization.tflite),
+        search=msgspec.to_builtins(quantization.search),
+        budget=order.budget_minutes,
+        **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
     )
     verified_in = step(
         "verify",
@@ -137,7 +141,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
     )
     progress.stage("pack", 1)
     report = load_report(verified_in)
-    changed = pack(order, exported, report, quantized_in, verified_in)
+    changed = pack(order, exported, report, exported_in, quantized_in, verified_in)
     progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
     progress.done()
     return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)
