@@ -125,7 +125,7 @@ def require(report: Report) -> None:
     for role in (report.images, report.texts):
         for form in sorted({candidate.file.rsplit(".", 1)[1] for candidate in role}):
             some = [c for c in role if c.file.endswith(form) and c.precision != FLOAT]
-            if not any(candidate.kept for candidate in some):
+            if all(candidate.refused for candidate in some):
                 missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
     parity = report.parity.get("cosine_p1")
     if parity is not None and not parity >= report.gates.parity_cosine:
