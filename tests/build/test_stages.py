@@ -100,9 +100,7 @@ def test_golden_embeddings_are_torchs(place: Path, built: tuple[BuildResult, Pat
 def test_int8_engines_are_about_a_byte_a_parameter(built: tuple[BuildResult, Path]) -> None:
     float_bytes = built[0].report.floating.bytes["tflite"]
     sizes = {candidate.file: candidate.bytes for candidate in built[0].report.images}
-    assert (
-        sizes["image.static.tflite"] < 0.75 * float_bytes
-    )  # a small net: the graph weighs as much
+    assert sizes["image.static.tflite"] < 0.75 * float_bytes  # a small net: the graph weighs as much
 
 
 def test_both_schemes_were_measured_and_one_is_kept(built: tuple[BuildResult, Path]) -> None:
