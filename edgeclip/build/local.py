@@ -16,7 +16,7 @@ from edgeclip.build.spec import Entry
 Centre = Literal["", "mean", "middle"]
 QUICK_OBSERVERS = ("min-max", "mse")  # with which every rewriting is tried; the others only with the best of them
 LEAST_CHANNEL = 1e-5  # of the widest channel: what never moves is not blown up
-ROWS = 768
+ROWS = 384
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Local:
         self._wanted = self._rows @ self._weight
         power = np.square(self._wanted).sum(1)
         self._share = 1.0 / (power + np.median(power) + 1e-12)
+        self._rounded: tuple[Array, Array] | None = None  # the last scale, and the weight that was rounded for it
 
     def plain(self, observers: Iterable[str]) -> Choice:
         """The best observer for the tensor as it is. Where outputs cannot be compared, the first."""
@@ -105,7 +106,9 @@ class Local:
 
     def missed(self, inputs: Array, limit: float, scale: Array, shift: Array) -> Array:
         """[R, outputs]: by how much INT8 misses the float outputs."""
-        weight = fake_quantize_columns(self._weight * scale[:, None])
+        if self._rounded is None or not np.array_equal(self._rounded[0], scale):
+            self._rounded = scale, fake_quantize_columns(self._weight * scale[:, None])
+        weight = self._rounded[1]
         return np.asarray(fake_quantize(inputs, limit) @ weight + shift @ self._weight - self._wanted, np.float32)
 
     def correction(self, choice: Choice) -> list[Array]:

@@ -11,7 +11,8 @@ BINS = 2048
 SHARES = {"percentile-99.9": 99.9, "percentile-99.99": 99.99, "percentile-99.999": 99.999}
 FRACTIONS = np.geomspace(0.01, 1.0, 48)
 SMALLEST = 1e-12
-MOST_VALUES = 200_000  # looked at when a threshold is tried out
+TRIED_VALUES = 50_000  # that a threshold is tried out on
+RANKED_VALUES = 1_000_000  # that a percentile is taken of
 
 
 def threshold(observer: str, values: Values, greatest: float) -> float:
@@ -19,7 +20,8 @@ def threshold(observer: str, values: Values, greatest: float) -> float:
     greatest = max(greatest, SMALLEST)
     if observer == "min-max":
         return greatest
-    magnitudes = np.abs(values, dtype=np.float32).ravel()
+    flat = values.reshape(-1)
+    magnitudes = np.abs(flat[:: max(1, len(flat) // RANKED_VALUES)])
     if observer in SHARES:
         return max(float(np.percentile(magnitudes, SHARES[observer])), SMALLEST)
     if observer == "mse":
@@ -31,7 +33,7 @@ def threshold(observer: str, values: Values, greatest: float) -> float:
 
 def least_squares(magnitudes: Values, greatest: float) -> float:
     """The threshold at which rounding and clipping together cost the least squared error."""
-    values = magnitudes[:: max(1, len(magnitudes) // MOST_VALUES)]
+    values = magnitudes[:: max(1, len(magnitudes) // TRIED_VALUES)]
     return float(min(greatest * FRACTIONS, key=lambda t: squared_error(values, float(t))))
 
 

@@ -156,7 +156,7 @@ def head_width(model: onnx.ModelProto) -> int:
         for node in model.graph.node
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t")
     }
-    constants |= {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if not t.dims}
+    constants |= {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if np.prod(t.dims) == 1}
     factor = 1.0  # torch gives queries and keys the square root of it each
     for node in model.graph.node:
         if node.op_type == "Mul" and "layers.0/self_attn" in node.name:

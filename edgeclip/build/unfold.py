@@ -56,11 +56,12 @@ def unfold_dynamic_int8(model: onnx.ModelProto) -> onnx.ModelProto:
         )
         made.attribute.extend(node.attribute)
         floats[rescale.output[0]] = made
+    before = {name for node in graph.node for name in node.input}
     nodes = [floats.get(node.output[0], node) for node in graph.node]
     del graph.node[:]
     graph.node.extend(reachable(nodes, {output.name for output in graph.output}))
     read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    kept = [tensor for tensor in graph.initializer if tensor.name in read or tensor.name not in before]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return result

@@ -10,6 +10,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +47,12 @@ def graft(config_path: Path, text_from: Path, out: Path) -> None:
     for name in SHARED:
         if (text_from / name).exists():
             shutil.copyfile(text_from / name, out / name)
-    state = {"model": model.state_dict(), "average": model.state_dict(), "optimiser": None, "history": []}
+    state: dict[str, Any] = {
+        "model": model.state_dict(),
+        "average": model.state_dict(),
+        "optimiser": None,
+        "history": [],
+    }
     with atomic_write(out / STATE) as stream:
         torch.save({**state, "phase": 0, "epoch": 0, "batch": 0}, stream)
 

@@ -61,7 +61,7 @@ def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, 
     held_out = frames[32:]
     reference = embeddings(graph.build(), held_out)
     reached = distance(reference, embeddings(quantized(graph, sites, spec), held_out)).centred.mean
-    assert 1.0 - reached < 0.3 * (1.0 - found.trials[0].centred)
+    assert 1.0 - reached < 0.5 * (1.0 - found.trials[0].centred)
     assert len(found.sensitivity) == len(sites)
     assert found.sensitivity == sorted(found.sensitivity, key=lambda item: -item.error)
     assert found.floating == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,12 @@ def test_an_unknown_form_is_refused_by_name() -> None:
 
 def as_transformers_exports(tower: ClipViT, path: Path) -> Path:
     """The tower as ONNX with the module names that transformers gives: weights of products under their nodes' names."""
-    torch.onnx.export(tower, (torch.zeros(1, 3, tower.size, tower.size),), dynamo=True, opset_version=18).save(
-        str(path)
-    )
+    example = torch.zeros(1, 3, tower.size, tower.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(tower, (example,), dynamo=True, opset_version=18)
+    assert program is not None
+    program.save(str(path))
     model = onnx.load(str(path))
     theirs = {
         "patch.weight": "embeddings.patch_embedding.weight",
@@ -105,13 +109,10 @@ def as_transformers_exports(tower: ClipViT, path: Path) -> Path:
         else:
             named[f"{inside}.{parts[found[2]]}.{found[3]}"] = value
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in named.items())
-    factor = numpy_helper.from_array(np.array(8**-0.5, np.float32), "factor")
-    model.graph.initializer.append(factor)
-    model.graph.node.append(
-        helper.make_node("Mul", ["factor", "factor"], ["unused"], "/vision_model/encoder/layers.0/self_attn/Mul")
-    )
-    del model.graph.node[-1].input[1]
-    model.graph.node[-1].input.append(model.graph.node[0].output[0])
+    small = {tensor.name for tensor in model.graph.initializer if np.prod(tensor.dims) == 1}
+    factors = [node for node in model.graph.node if node.op_type == "Mul" and node.input[1] in small]
+    for number, node in enumerate(factors[:2]):  # queries and keys of the first block
+        node.name = f"/vision_model/encoder/layers.0/self_attn/Mul_{number}"
     onnx.save(model, str(path))
     return path
 
