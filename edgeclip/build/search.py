@@ -22,7 +22,7 @@ from edgeclip.build.measure import Distance, distance
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.recipe import Search
 from edgeclip.build.sites import Graph, Site
-from edgeclip.build.spec import Spec, by_greatest, quantized
+from edgeclip.build.spec import Spec, by_greatest, quantized, quantized_graph
 from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.progress import Progress
 
@@ -189,8 +189,8 @@ class Searcher:
                 break
             start = starts[site.source]
             values = inputs[start]
-            part = behind(quantized(self.graph, self.sites, spec, {site.source}), start, values[0].shape)
-            run = runner(part)
+            alone = quantized_graph(self.graph, self.sites, spec, {site.source})
+            run = runner(behind(alone, start, values[0].shape).build())
             rows = np.concatenate([run(value) for value in values])
             found.append(Sensitivity(site.name, 1.0 - distance(reference, rows).centred.mean))
             self.progress.advance()

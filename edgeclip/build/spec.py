@@ -90,7 +90,14 @@ def kept_float(site: Site, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(layer.name, pattern) for layer in site.layers for pattern in patterns)
 
 
-def quantized(graph: Graph, sites: list[Site], spec: Spec, only: set[str] | None = None) -> onnx.ModelProto:
+def quantized(graph: Graph, sites: list[Site], spec: Spec) -> onnx.ModelProto:
+    """The Q/DQ model of a spec."""
+    model = quantized_graph(graph, sites, spec).build()
+    onnx.checker.check_model(model)
+    return model
+
+
+def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] | None = None) -> Graph:
     """The Q/DQ graph of a spec. only: sources that are quantized, where not all are."""
     result = graph.copy()
     chosen = [
@@ -109,9 +116,7 @@ def quantized(graph: Graph, sites: list[Site], spec: Spec, only: set[str] | None
         for layer in site.layers:
             store_weight(result, layer)
         activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
-    model = result.build()
-    onnx.checker.check_model(model)
-    return model
+    return result
 
 
 def rewritten(graph: Graph, site: Site, entry: Entry, spec: Spec) -> str:

@@ -56,21 +56,20 @@ def waist_before(graph: Graph, narrow: Sequence[str], site: Site) -> str:
     return fitting[-1] if fitting else graph.input
 
 
-def behind(model: onnx.ModelProto, waist: str, shape: Sequence[int]) -> onnx.ModelProto:
-    """The part of a model that computes its output from `waist`, which becomes a float32 input of `shape`."""
-    if waist == model.graph.input[0].name:
-        return model
-    wanted = {output.name for output in model.graph.output}
+def behind(graph: Graph, waist: str, shape: Sequence[int]) -> Graph:
+    """The part of a graph that computes its output from `waist`, which becomes a float32 input of `shape`."""
+    if waist == graph.input:
+        return graph
+    wanted = {graph.output}
     nodes: list[onnx.NodeProto] = []
-    for node in reversed(model.graph.node):
+    for node in reversed(graph.nodes):
         if wanted.intersection(node.output) and waist not in node.output:
             nodes.append(node)
             wanted.update(node.input)
-    part = onnx.ModelProto(ir_version=model.ir_version)
-    part.opset_import.extend(model.opset_import)
-    part.graph.name = model.graph.name
-    part.graph.input.append(helper.make_tensor_value_info(waist, TensorProto.FLOAT, shape))
-    part.graph.output.extend(model.graph.output)
-    part.graph.node.extend(reversed(nodes))
-    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in wanted)
+    part = graph.copy()
+    part.nodes = nodes[::-1]
+    part.shell = onnx.ModelProto()
+    part.shell.CopyFrom(graph.shell)
+    del part.shell.graph.input[:]
+    part.shell.graph.input.append(helper.make_tensor_value_info(waist, TensorProto.FLOAT, shape))
     return part

@@ -17,7 +17,7 @@ from edgeclip.build.onnx_vit import ClipViT, QuickGELU
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.rewrite import add_to_bias, rescale, whole_pixels
 from edgeclip.build.sites import Graph, Site, sites_of
-from edgeclip.build.spec import Entry, Spec, by_greatest, load_spec, quantized
+from edgeclip.build.spec import Entry, Spec, by_greatest, load_spec, quantized, quantized_graph
 from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.train.towers import ConvTower, DualEncoder, ViTTower
 
@@ -145,7 +145,7 @@ def test_a_spec_is_applied_site_by_site_and_survives_saving(graphs: dict[str, Gr
     assert kinds.count("DequantizeLinear") == 10
     frame = sample_images(32, 32)[2:3]
     assert (outputs(model, frame) * outputs(graph.build(), frame)).sum() > 0.97
-    alone = quantized(graph, sites, again, {fc2.source})
+    alone = quantized_graph(graph, sites, again, {fc2.source}).build()
     assert [node.op_type for node in alone.graph.node].count("QuantizeLinear") == 1
 
 
@@ -164,8 +164,8 @@ def test_what_is_behind_a_waist_computes_the_same(graphs: dict[str, Graph]) -> N
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(start))
         value = session(model.SerializeToString()).run([start], {graph.input: frame})[0]
         spec = by_greatest(sites, {other.source: 8.0 for other in sites}, ())
-        part = behind(quantized(graph, sites, spec, {site.source}), start, value.shape)
-        whole = quantized(graph, sites, spec, {site.source})
+        alone = quantized_graph(graph, sites, spec, {site.source})
+        part, whole = behind(alone, start, value.shape).build(), alone.build()
         assert len(part.graph.node) < len(whole.graph.node)
         assert np.abs(outputs(part, value) - outputs(whole, frame)).max() < 1e-5
     assert want.shape == (1, 16)
