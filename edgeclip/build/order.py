@@ -33,6 +33,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/sites.py",
         "build/capture.py",
         "build/waists.py",
+        "build/tflite_rewrite.py",
     ),
     "verify": (
         "build/figures.py",
