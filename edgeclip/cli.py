@@ -663,6 +663,9 @@ def _add_build(commands: Any) -> None:
     parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
     parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
     parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
+    parser.add_argument(
+        "--budget", type=_positive, metavar="MINUTES", help="how long the search for a quantization may take"
+    )
 
 
 def _add_compile(commands: Any) -> None:

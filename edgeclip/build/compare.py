@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.build.measure import accuracy, best, distance, latencies_ms
-from edgeclip.build.report import Candidate, FloatFigures
+from edgeclip.build.report import FLOAT, Candidate, FloatFigures
 from edgeclip.bundle import Text
 from edgeclip.progress import Progress
 from edgeclip.runtime.text import TextEncoder, label_prompts
@@ -78,6 +78,10 @@ def measure_images(
         )
         for file, graph in quantized.items()
     ]
+    for form, floating in floats.items():
+        file, time_ms = f"image.float.{form}", times[f"float.{form}"]
+        rows[file] = rows[f"float.{form}"]
+        candidates.append(Candidate(file, FLOAT, floating.bytes, time_ms, 1.0, distance(reference, rows[file])))
     figures = FloatFigures(
         {form: times[f"float.{form}"] for form in floats}, {form: graph.bytes for form, graph in floats.items()}
     )

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 ROUNDS = 60
-WARM_UP = 5
+WARM_UP = 3
+LONGEST_S = 30.0  # of timing; a large tower's rounds are fewer
+FEWEST_ROUNDS = 8
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -69,7 +71,10 @@ def latencies_ms(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS)
         for _ in range(WARM_UP):
             run()
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+    deadline = time.perf_counter() + LONGEST_S
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() > deadline:
+            break
         for name, run in runs.items():
             began = time.perf_counter()
             run()

@@ -22,12 +22,12 @@ Range = tuple[float, float]
 DECOMPOSED = {"Pow", "BatchNormalization"}  # what a LayerNorm or a batch norm that was not folded leaves behind
 
 
-def session(model: Path | bytes) -> Any:
-    """An ONNX Runtime session on one thread."""
+def session(model: Path | bytes, threads: int = 1) -> Any:
+    """An ONNX Runtime session."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     source = model if isinstance(model, bytes) else str(model)

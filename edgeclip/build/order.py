@@ -39,9 +39,29 @@ CODE: dict[str, tuple[str, ...]] = {
         "train/checkpoint.py",
     ),
     "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
-    "quantize": ("build/onnxgraph.py", "build/tflite.py"),
     "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
-    "verify": ("build/compare.py", "build/measure.py", "build/report.py", "build/pack.py", "runtime/text.py"),
+    "quantize": (
+        "build/onnxgraph.py",
+        "build/tflite.py",
+        "build/search.py",
+        "build/local.py",
+        "build/observers.py",
+        "build/spec.py",
+        "build/rewrite.py",
+        "build/sites.py",
+        "build/capture.py",
+        "build/waists.py",
+        "build/tflite_rewrite.py",
+    ),
+    "verify": (
+        "build/figures.py",
+        "build/page.py",
+        "build/compare.py",
+        "build/measure.py",
+        "build/report.py",
+        "build/pack.py",
+        "runtime/text.py",
+    ),
 }
 
 
@@ -58,6 +78,7 @@ class Order:
     work: Path
     data: Path | None
     labels: Path | None
+    budget_minutes: float
 
     def checkpoint_digest(self) -> str:
         """Of the checkpoint's file or directory; of an image tower and its bank, of both."""
@@ -90,6 +111,7 @@ def resolve(
     work: str | Path | None,
     data: str | Path | None,
     labels: str | Path | None,
+    budget: float | None,
     progress: Progress,
 ) -> Order:
     """What is to be built, from the recipe and the options given; a hub's model is downloaded here.
@@ -117,6 +139,7 @@ def resolve(
         work=Path(work) if work else Path("build-work") / wanted.name,
         data=Path(data) if data else plan.path(wanted.data) if wanted.data else None,
         labels=Path(labels) if labels else plan.path(wanted.labels) if wanted.labels else None,
+        budget_minutes=budget if budget is not None else plan.quantization.search.budget_minutes,
     )
     if order.data is not None and order.labels is None:
         hint = "give --eval-labels FILE, or labels: in the recipe"

@@ -18,7 +18,7 @@ from edgeclip.build.compile import PlanFiles
 from edgeclip.build.export import Exported
 from edgeclip.build.order import Order, tool_versions
 from edgeclip.build.quantize import DYNAMIC
-from edgeclip.build.report import Candidate, Report
+from edgeclip.build.report import FLOAT, SENSITIVITY, Candidate, Report
 from edgeclip.bundle import (
     MANIFEST,
     SCHEMA,
@@ -47,15 +47,24 @@ def pack(
     order: Order,
     exported: Exported,
     report: Report,
+    graphs: Path,
     quantized: Path,
     verified: Path,
     plans: Sequence[PlanFiles] = (),
 ) -> bool:
     """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
     # Image engines first; plans, then TFLite, then ONNX: a runtime takes the first entry it can run.
-    kept = sorted(report.kept(), key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx")))
+    kept = sorted(
+        report.kept(),
+        key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx"), c.precision != FLOAT),
+    )
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
-    files = {entry.file: quantized / file for file, entry in entries.items()}
+    files = {
+        entry.file: graphs / file.replace(".float.", ".") if entry.precision == FLOAT else quantized / file
+        for file, entry in entries.items()
+    }
+    if (verified / SENSITIVITY).exists():
+        files[SENSITIVITY] = verified / SENSITIVITY
     files |= {name: verified / name for name in (text_facts(exported).file, GOLDEN, "report.json", "report.md")}
     files |= {path.name: path for made in plans for path in (made.plan, made.layers)}
     manifest = Manifest(
@@ -81,7 +90,9 @@ def entry_of(candidate: Candidate) -> EngineEntry:
     """target.runtime: `tflite` is every TFLite runtime, `litert` LiteRT alone."""
     role, form = candidate.file.split(".")[0], candidate.file.rsplit(".", 1)[1]
     runtime = "onnxruntime" if form == "onnx" else "litert" if candidate.precision == DYNAMIC else "tflite"
-    entry = {"role": role, "file": f"{role}.{form}", "format": form, "precision": candidate.precision}
+    # A float ONNX stands beside the Q/DQ one, which is always in the bundle.
+    file = candidate.file if form == "onnx" and candidate.precision == FLOAT else f"{role}.{form}"
+    entry = {"role": role, "file": file, "format": form, "precision": candidate.precision}
     return msgspec.convert({**entry, "target": msgspec.to_builtins(Target(runtime))}, EngineEntry)
 
 

@@ -24,6 +24,7 @@ Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 TargetName = Literal["tflite", "onnx", "tensorrt", "tensorrt-rtx"]
 Scheme = Literal["static", "dynamic"]
 Runtime = Literal["litert", "tflite-runtime"]
+Observer = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-99.999", "entropy", "mse"]
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,27 @@ class Onnx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     multiply: tuple[str, ...] = ("Conv", "Gemm", "MatMul")
 
 
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is tried to bring INT8 nearer to float, on the ONNX graph.
+
+    observers: how an activation's range may be chosen. keep_float: patterns of layer names. whole_pixels: pixels enter
+    as integers where the first layer allows it. smooth: SmoothQuant's alphas. centre: what channels may be centred on.
+    frames: of the calibration set, that remedies are judged on. most_float: layers that fallback may leave float.
+    """
+
+    observers: Annotated[tuple[Observer, ...], msgspec.Meta(min_length=1)] = ("min-max",)
+    keep_float: tuple[str, ...] = ()
+    whole_pixels: bool = False
+    smooth: tuple[Annotated[float, msgspec.Meta(ge=0.0, le=1.0)], ...] = ()
+    centre: tuple[Literal["mean", "middle"], ...] = ()
+    bias_correction: bool = False
+    sensitivity: bool = False
+    fallback: bool = False
+    most_float: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8
+    frames: Annotated[int, msgspec.Meta(ge=8, le=1024)] = 32
+    budget_minutes: Annotated[float, msgspec.Meta(gt=0.0, le=1440.0)] = 20.0
+
+
 class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle must reach to be written.
 
@@ -75,7 +97,7 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How float becomes INT8, and what it may cost."""
 
-    observer: Literal["min-max"] = "min-max"
+    search: Search = Search()
     tflite: TFLite = TFLite()
     onnx: Onnx = Onnx()
     gates: Gates = Gates()

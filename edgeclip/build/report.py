@@ -8,13 +8,19 @@ from typing import Any
 
 import msgspec
 
+from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
-from edgeclip.build.quantize import DYNAMIC
+from edgeclip.build.quantize import DYNAMIC, QDQ
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
 
+FLOAT = "float32"
+SENSITIVITY = "sensitivity.png"
 TIE = 1.02  # candidates this near in time are a tie, which the more accurate one wins
-RULE = "the fastest engine that runs where the recipe says and reaches the gates; within 2 % the more accurate"
+RULE = (
+    "the fastest engine that runs where the recipe says and reaches the gates, float among them; within 2 % the more "
+    "accurate; and the Q/DQ ONNX, which devices compile from"
+)
 
 
 class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +77,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     rule: str = RULE
     original_cosine: dict[str, float] = {}
     provenance: tuple[str, ...] = ()
+    search: Findings | None = None
 
     def kept(self) -> list[Candidate]:
         return [candidate for candidate in (*self.images, *self.texts) if candidate.kept]
@@ -101,13 +108,20 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     return max(tied, key=lambda candidate: candidate.distance.centred.mean)
 
 
-def keep(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, of which every format's chosen one is marked."""
+def keep(candidates: Sequence[Candidate], targets: Sequence[str]) -> list[Candidate]:
+    """The candidates, of which every format's chosen one is marked, and the Q/DQ ONNX.
+
+    Float is chosen where INT8 passes and is slower here, and the format is one that was asked for; where INT8 does not
+    pass, nothing is.
+    """
     chosen: set[str] = set()
     for form in {candidate.file.rsplit(".", 1)[1] for candidate in candidates}:
-        best = choose([candidate for candidate in candidates if candidate.file.endswith(form)])
+        some = [candidate for candidate in candidates if candidate.file.endswith(form)]
+        passing = [candidate for candidate in some if candidate.precision != FLOAT and not candidate.refused]
+        best = choose(some if form in targets else passing) if passing else None
         if best is not None:
             chosen.add(best.file)
+            chosen.update(candidate.file for candidate in passing if candidate.precision == QDQ)
     return [msgspec.structs.replace(candidate, kept=candidate.file in chosen) for candidate in candidates]
 
 
@@ -116,8 +130,8 @@ def require(report: Report) -> None:
     missing: list[str] = []
     for role in (report.images, report.texts):
         for form in sorted({candidate.file.rsplit(".", 1)[1] for candidate in role}):
-            some = [candidate for candidate in role if candidate.file.endswith(form)]
-            if not any(candidate.kept for candidate in some):
+            some = [c for c in role if c.file.endswith(form) and c.precision != FLOAT]
+            if all(candidate.refused for candidate in some):
                 missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
     parity = report.parity.get("cosine_p1")
     if parity is not None and not parity >= report.gates.parity_cosine:
@@ -177,11 +191,42 @@ def as_markdown(report: Report) -> str:
         *([f"- To the checkpoint's own library: {_pairs(report.original_cosine)}."] if report.original_cosine else []),
         *(f"- {line}." for line in report.provenance),
     ]
+    if report.search is not None and report.search.trials:
+        lines += ["", "## What each remedy gave", "", *search_lines(report.search)]
+    if report.search is not None and report.search.sensitivity:
+        lines += ["", "## What each layer costs", "", f"![sensitivity]({SENSITIVITY})"]
     return "\n".join(lines) + "\n"
 
 
+def search_lines(found: Findings) -> list[str]:
+    """The search's table."""
+    lines = [
+        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other.",
+        "",
+        "| remedy | centred cosine mean / p1 | | after s |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
+        f"| {trial.seconds:.0f} |"
+        for trial in found.trials
+    ]
+    lines += ["", f"- Left float: {', '.join(found.floating) or 'nothing'}."]
+    if found.out_of_time:
+        lines.append(f"- The budget ended before: {found.out_of_time}.")
+    if found.unmatched:
+        lines.append(f"- {found.unmatched}.")
+    if found.unsmoothed:
+        lines.append(f"- Not smoothed in TFLite: {len(found.unsmoothed)} GELUs ({found.unsmoothed[0]}).")
+    return lines
+
+
 def verdict(candidate: Candidate) -> str:
-    return "kept" if candidate.kept else candidate.refused or "passes, another one is kept"
+    if candidate.kept or candidate.refused:
+        return candidate.refused or ("kept" if candidate.speedup >= 1.0 else "kept, though not faster than float here")
+    if candidate.precision != FLOAT and candidate.speedup <= 1.0:
+        return "not faster than float on this machine, and not chosen"
+    return "passes, another one is kept"
 
 
 def _percent(value: float | None) -> str:

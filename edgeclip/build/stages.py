@@ -57,6 +57,7 @@ def build(
     work: str | Path | None = None,
     data: str | Path | None = None,
     labels: str | Path | None = None,
+    budget: float | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a bundle from an engine recipe, or of a model; what is given here goes before what the recipe says.
@@ -64,12 +65,15 @@ def build(
     calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx", "tensorrt" (with a GPU),
     "tensorrt-rtx" (without one too). out: directory or .tar.
     work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
+    budget: minutes that the search for a quantization may take.
     Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
     enough (nothing is written then), UsageError for what contradicts itself.
     """
     progress = progress or Silent()
     require_tools()
-    order = resolve(recipe, model or Model(), checkpoint, calibration, targets, out, work, data, labels, progress)
+    order = resolve(
+        recipe, model or Model(), checkpoint, calibration, targets, out, work, data, labels, budget, progress
+    )
     require_replaceable(order.out)
     aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
@@ -121,14 +125,16 @@ def run(order: Order, progress: Progress) -> BuildResult:
         ),
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
-        observer=quantization.observer,
         observed=quantization.onnx.multiply,
     )
     quantized_in = step(
         "quantize",
         None,
-        lambda directory: quantize(exported_in, calibrated_in, quantization, directory, progress),
+        lambda directory: quantize(exported_in, calibrated_in, quantization, order.budget_minutes, directory, progress),
         tflite=msgspec.to_builtins(quantization.tflite),
+        search=msgspec.to_builtins(quantization.search),
+        budget=order.budget_minutes,
+        **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
     )
     verified_in = step(
         "verify",
@@ -154,7 +160,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         )
         plans = load_plans(compiled_in)
     progress.stage("pack", 1)
-    changed = pack(order, exported, report, quantized_in, verified_in, plans)
+    changed = pack(order, exported, report, exported_in, quantized_in, verified_in, plans)
     progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
     progress.done()
     return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)

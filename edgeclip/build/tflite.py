@@ -6,7 +6,8 @@ import contextlib
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ from edgeclip.errors import EngineError
 from edgeclip.runtime.backends.chatter import native_chatter_hidden
 
 Range = tuple[float, float]
+MULTIPLY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A convolution or fully-connected operator with a stored weight: the names of its input and output tensors.
+
+    shape: inputs x outputs per position.
+    """
+
+    kind: str
+    source: str
+    output: str
+    shape: tuple[int, int]
 
 
 class TFLiteGraph:
@@ -74,12 +89,35 @@ class TFLiteGraph:
                 yield index
 
 
-def quantize_static(path: Path, recipe: TFLite, ranges: dict[str, Range]) -> bytes:
+def quantize_static(path: Path, recipe: TFLite, ranges: dict[str, Range], floating: Sequence[Operator] = ()) -> bytes:
     """INT8 weights per channel and INT8 activations in the observed ranges, for the recipe's operators only.
 
-    Of the last fully-connected operator the weights alone are INT8: the embedding stays float.
+    Of the last fully-connected operator the weights alone are INT8: the embedding stays float. floating: operators that
+    stay float.
     """
-    return _quantize(path, recipe, "static", ranges)
+    return _quantize(path, recipe, "static", ranges, floating)
+
+
+def operators(path: Path) -> list[Operator]:
+    """Every multiplication with a stored weight, in the order in which the graph computes them."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+    graph = model.subgraphs[0]
+    kinds = {getattr(schema.BuiltinOperator, kind): kind for kind in MULTIPLY}
+    found = []
+    for operator in graph.operators:
+        kind = kinds.get(model.operatorCodes[operator.opcodeIndex].builtinCode)
+        weight = graph.tensors[operator.inputs[1]] if kind else None
+        if kind is None or weight is None or model.buffers[weight.buffer].data is None:
+            continue
+        shape = [int(n) for n in weight.shape]
+        outputs = shape[-1] if kind == "DEPTHWISE_CONV_2D" else shape[0]
+        size = (int(np.prod(shape)) // outputs, outputs)
+        source, output = (graph.tensors[i].name.decode() for i in (operator.inputs[0], operator.outputs[0]))
+        found.append(Operator(kind, source, output, size))
+    return found
 
 
 def quantize_dynamic(path: Path, recipe: TFLite) -> bytes:
@@ -114,19 +152,27 @@ def quantize_weights(path: Path) -> bytes:
     return _apply(path, manager, None)
 
 
-def _quantize(path: Path, recipe: TFLite, scheme: str, ranges: dict[str, Range] | None) -> bytes:
+def _quantize(
+    path: Path, recipe: TFLite, scheme: str, ranges: dict[str, Range] | None, floating: Sequence[Operator] = ()
+) -> bytes:
     from ai_edge_quantizer import qtyping, recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
     manager = recipe_manager.RecipeManager()
     for name in recipe.multiply if scheme == "dynamic" else (*recipe.multiply, *recipe.carry):
-        operator = qtyping.TFLOperationName(name)
+        kind = qtyping.TFLOperationName(name)
         if scheme == "dynamic":
-            manager.add_dynamic_config(".*", operator, 8)
+            manager.add_dynamic_config(".*", kind, 8)
         else:
-            manager.add_static_config(".*", operator, 8, 8)
+            manager.add_static_config(".*", kind, 8, 8)
     if scheme == "static":
         # TFLite would make the embedding itself int8, and clip it where a frame exceeds the calibrated range.
         manager.add_weight_only_config(re.escape(head(path)), qtyping.TFLOperationName.FULLY_CONNECTED, 8)
+    for operator in floating:
+        name = f"^{re.escape(operator.output)}(;|$)"
+        manager.add_quantization_config(
+            name, qtyping.TFLOperationName(operator.kind), algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     observed = None
     if ranges is not None:
         observed = {

@@ -13,11 +13,14 @@ import numpy as np
 from edgeclip.build import calibrate, compare, pack, quantize, report
 from edgeclip.build.compare import Batch, Measured, Quantized, Truth
 from edgeclip.build.export import Exported
+from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.frames import frames_of
-from edgeclip.build.measure import best
+from edgeclip.build.measure import best, cosines
 from edgeclip.build.order import Order
+from edgeclip.build.page import as_html
+from edgeclip.build.quantize import load_findings
 from edgeclip.build.reference_preprocess import parity
-from edgeclip.build.report import Candidate, FloatFigures, Report
+from edgeclip.build.report import SENSITIVITY, Candidate, FloatFigures, Report
 from edgeclip.errors import DataError
 from edgeclip.progress import Progress
 from edgeclip.runtime.preprocess import Preprocessor
@@ -29,6 +32,9 @@ PARITY_FRAMES = 64
 GOLDEN_FRAMES = 8
 FEWEST_HELD_OUT = 16  # fewer say nothing: the calibration frames are looked at too, and the report says so
 OVERSAMPLING = 4
+WORST_FRAMES = 8
+PAGE = "report.html"  # stays in the work directory: its pictures may not be for passing on
+WORST, SENSITIVE = "Frames on which INT8 is farthest from float", "What each layer costs"
 REJECTED = "rejected"  # in the work directory: the report of a build that missed its gates
 
 
@@ -53,12 +59,7 @@ def verify(
     image_floats, text_floats = of_role(floats, "image"), of_role(floats, "text")
 
     names: list[str] = []
-    frames: Iterable[Batch]
-    if order.data is not None:
-        frames = compare.labelled(order.data, Preprocessor(exported.preprocess), names)
-        origin = f"labelled, {order.data.name}"
-    else:
-        frames, origin = unlabelled(calibrated)
+    frames, origin = frames_measured(order, exported, calibrated, names)
     images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
     texts, banks = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
@@ -79,15 +80,22 @@ def verify(
         labels=len(labels),
         gates=quantization.gates,
         floating=figures,
-        images=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in candidates]),
-        texts=report.keep([report.judge(candidate, quantization.gates, runtimes) for candidate in texts]),
+        images=report.keep([report.judge(c, quantization.gates, runtimes) for c in candidates], order.targets),
+        texts=report.keep([report.judge(c, quantization.gates, runtimes) for c in texts], order.targets),
         export_cosine=exported.cosine,
         original_cosine=exported.original,
         provenance=exported.provenance(),
         calibration=msgspec.to_builtins(calibrate.load_summary(calibrated)),
         parity=parity(originals, exported.preprocess, reference.run),
+        search=load_findings(quantized),
     )
+    again, _ = frames_measured(order, exported, calibrated, [])
+    pictures = {WORST: draw_worst(worst_frames(images, result, banks, labels, names, again))}
+    if result.search is not None and result.search.sensitivity:
+        pictures[SENSITIVE] = draw_sensitivity(result.search.sensitivity)
+        (directory / SENSITIVITY).write_bytes(pictures[SENSITIVE])
     report.write_report(result, directory)
+    (directory / PAGE).write_text(as_html(report.as_markdown(result), pictures), encoding="utf-8")
     for candidate in (*result.images, *result.texts):
         progress.note(line(candidate))
     try:
@@ -96,7 +104,9 @@ def verify(
         rejected = order.work / REJECTED
         rejected.mkdir(exist_ok=True)
         report.write_report(result, rejected)
+        shutil.copyfile(directory / PAGE, rejected / PAGE)
         raise
+    progress.note(f"{directory / PAGE}: the report with its pictures")
     chosen = golden_frames(order, exported)
     (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
 
@@ -138,6 +148,42 @@ def with_texts(
         bank = next((bank for file, bank in own.items() if file.endswith(form)), next(iter(own.values())))
         candidates.append(compare.with_accuracy(candidate, images.rows[candidate.file], bank, floats, truth))
     return candidates, compare.with_float_accuracy(images.floating, floats, truth)
+
+
+def frames_measured(
+    order: Order, exported: Exported, calibrated: Path, names: list[str]
+) -> tuple[Iterable[Batch], str]:
+    """(frames [1, H, W, 3], where from); label names are appended to `names` as labelled ones come."""
+    if order.data is not None:
+        return compare.labelled(order.data, Preprocessor(exported.preprocess), names), f"labelled, {order.data.name}"
+    return unlabelled(calibrated)
+
+
+def worst_frames(
+    images: Measured,
+    result: Report,
+    banks: dict[str, Embeddings],
+    labels: Sequence[Label],
+    names: Sequence[str],
+    frames: Iterable[Batch],
+) -> list[Worst]:
+    """The frames on which the engine that was kept (or would have been) is farthest from float."""
+    int8 = [candidate for candidate in result.images if candidate.precision != report.FLOAT]
+    chosen = next((candidate for candidate in int8 if candidate.kept), int8[0]).file
+    rows, mean = images.rows[chosen], images.reference.mean(0)
+    centred = cosines(images.reference - mean, rows - mean)
+    order = np.argsort(centred)[:WORST_FRAMES].tolist()
+    said: list[dict[int, str]] = [{}, {}]
+    if banks:
+        bank = next(iter(banks.values()))
+        for which, embeddings in zip(said, (images.reference, rows), strict=True):
+            which.update((i, labels[best(embeddings[i : i + 1], bank)[0, 0]].name) for i in order)
+    found = {
+        i: Worst(frame[0].copy(), float(centred[i]), said[0].get(i, ""), said[1].get(i, ""), names[i] if names else "")
+        for i, frame in enumerate(frames)
+        if i in order
+    }
+    return [found[i] for i in order]
 
 
 def unlabelled(calibrated: Path) -> tuple[list[Batch], str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import nn
 
+from edgeclip.build.exporter import sample_images, write_onnx
 from edgeclip.bundle import Preprocess, Scoring
 from edgeclip.train.checkpoint import CheckpointFacts
 from edgeclip.train.towers import ConvTower, TextTower, Towers, ViTTower
@@ -66,3 +69,11 @@ def write_recipe(folder: Path, **values: object) -> Path:
     lines = {"name": "small", "checkpoint": "small.safetensors", **values}
     recipe.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
     return recipe
+
+
+def write_graph(module: nn.Module, path: Path, size: int) -> Path:
+    """Export as the build does, whose process of its own does not mind torch's warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_onnx(module.eval().requires_grad_(False), sample_images(size, size)[:1], path)
+    return path

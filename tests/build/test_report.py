@@ -6,9 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
+from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, latencies_ms
+from edgeclip.build.page import as_html
 from edgeclip.build.recipe import Gates
-from edgeclip.build.report import Candidate, FloatFigures, Report, as_markdown, choose, judge, keep, require
+from edgeclip.build.report import Candidate, FloatFigures, Report, as_markdown, choose, judge, keep, require, verdict
 from edgeclip.errors import DataError
 
 
@@ -20,7 +23,7 @@ def candidate(
 
 
 def report(images: list[Candidate], **parity: float) -> Report:
-    judged = keep([judge(image, Gates(), ("litert",)) for image in images])
+    judged = keep([judge(image, Gates(), ("litert",)) for image in images], ("tflite", "onnx"))
     return Report(
         "small", "sha256:0", "2026-01-01", "a machine", 10, "held out", 0, Gates(), FloatFigures({}, {}), judged, [],
         {}, {}, dict(parity),
@@ -43,8 +46,58 @@ def test_a_tie_in_time_goes_to_the_more_accurate() -> None:
 
 
 def test_every_format_keeps_its_own() -> None:
-    kept = keep([candidate("a.tflite", 1.0), candidate("b.tflite", 2.0), candidate("image.onnx", 9.0)])
-    assert [c.kept for c in kept] == [True, False, True]
+    some = [candidate("a.tflite", 1.0), candidate("b.tflite", 2.0), candidate("image.onnx", 9.0)]
+    assert [c.kept for c in keep(some, ("tflite",))] == [True, False, True]
+
+
+def test_int8_that_is_slower_than_float_is_not_chosen_and_says_so() -> None:
+    floating = candidate("image.float.tflite", 1.0, 1.0, "float32", speedup=1.0)
+    slow = candidate("image.static.tflite", 1.5, speedup=0.67)
+    kept = keep([floating, slow], ("tflite",))
+    assert [c.kept for c in kept] == [True, False]
+    assert verdict(kept[1]) == "not faster than float on this machine, and not chosen"
+    assert keep([floating, slow], ())[1].kept  # the format was not asked for: what compiles from it is INT8
+
+
+def test_float_does_not_stand_in_for_int8_that_fails_its_gates() -> None:
+    floating = candidate("image.float.tflite", 1.0, 1.0, "float32")
+    failing = candidate("image.static.tflite", 0.5, 0.9)
+    made = report([floating, failing])
+    assert made.kept() == []
+    with pytest.raises(DataError, match=r"image\.static\.tflite"):
+        require(made)
+
+
+def test_qdq_is_kept_beside_a_faster_float_onnx() -> None:
+    floating = candidate("image.float.onnx", 1.0, 1.0, "float32")
+    portable = candidate("image.onnx", 2.0, precision="int8 static Q/DQ", speedup=0.5)
+    kept = keep([floating, portable], ("onnx",))
+    assert [c.kept for c in kept] == [True, True]
+    assert verdict(kept[1]) == "kept, though not faster than float here"
+
+
+def test_report_tells_what_the_search_found() -> None:
+    found = Findings(
+        frames=32,
+        trials=[Trial("min-max", 0.7, 0.5, True, 3.0), Trial("smoothing", 0.99, 0.98, True, 9.0)],
+        sensitivity=[Sensitivity("blocks.0.fc2", 0.02, True)],
+        floating=["blocks.0.fc2"],
+        out_of_time="bias correction",
+    )
+    text = as_markdown(msgspec.structs.replace(report([candidate("a.tflite", 1.0)]), search=found))
+    assert "| smoothing | 0.9900 / 0.9800 | kept | 9 |" in text
+    assert "Left float: blocks.0.fc2." in text
+    assert "The budget ended before: bias correction." in text
+    page = as_html(text, {"Layers": draw_sensitivity(found.sensitivity)})
+    assert "<td>smoothing</td>" in page
+    assert "data:image/png;base64," in page
+    assert "<script" not in as_html("# <script>", {})
+
+
+def test_worst_frames_are_drawn() -> None:
+    frame = np.zeros((8, 8, 3), np.uint8)
+    picture = draw_worst([Worst(frame, 0.8, "cat", "dog", "cat"), Worst(frame, 0.9, "", "")])
+    assert picture.startswith(b"\x89PNG")
 
 
 def test_dynamic_range_is_not_for_tflite_runtime() -> None:

@@ -60,13 +60,16 @@ def test_bundle_opens_with_engines_of_both_formats(built: tuple[BuildResult, Pat
     result, _ = built
     bundle = open_bundle(result.bundle)
     manifest = bundle.manifest
-    assert [entry.file for entry in bundle.engines("image")] == ["image.tflite", "image.onnx"]
+    images = [entry.file for entry in bundle.engines("image")]
+    assert images[0] == "image.tflite"
+    assert images[-1] == "image.onnx"
+    assert bundle.engines("image")[-1].precision == "int8 static Q/DQ"
     assert [entry.file for entry in bundle.engines("text")] == ["text.tflite", "text.onnx"]
     assert manifest.dim == 16
     assert manifest.preprocess.size == (32, 32)
     assert manifest.text.context_length == 12
     assert manifest.calibration.frames >= 64
-    assert manifest.recipe["quantization"]["observer"] == "min-max"
+    assert manifest.recipe["quantization"]["search"]["observers"] == ["min-max"]
     assert (result.bundle / "report.md").read_text().startswith("# small")
 
 
@@ -96,14 +99,21 @@ def test_golden_embeddings_are_torchs(place: Path, built: tuple[BuildResult, Pat
 
 def test_int8_engines_are_about_a_byte_a_parameter(built: tuple[BuildResult, Path]) -> None:
     float_bytes = built[0].report.floating.bytes["tflite"]
-    kept = {candidate.file.split(".")[0]: candidate.bytes for candidate in built[0].report.kept()}
-    assert kept["image"] < 0.75 * float_bytes  # a small net: the graph itself weighs as much as its weights
+    sizes = {candidate.file: candidate.bytes for candidate in built[0].report.images}
+    assert sizes["image.static.tflite"] < 0.75 * float_bytes  # a small net: the graph weighs as much
 
 
 def test_both_schemes_were_measured_and_one_is_kept(built: tuple[BuildResult, Path]) -> None:
     images = {candidate.file: candidate for candidate in built[0].report.images}
-    assert set(images) == {"image.static.tflite", "image.dynamic.tflite", "image.onnx"}
-    assert images["image.static.tflite"].kept != images["image.dynamic.tflite"].kept
+    assert set(images) == {
+        "image.static.tflite",
+        "image.dynamic.tflite",
+        "image.onnx",
+        "image.float.tflite",
+        "image.float.onnx",
+    }
+    kinds = ("static", "dynamic", "float")  # of a tower this small float may be the fastest
+    assert sum(images[f"image.{kind}.tflite"].kept for kind in kinds) == 1
     assert all(candidate.distance.centred.mean >= 0.99 for candidate in images.values())
 
 
@@ -269,9 +279,24 @@ def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
     tower = ViTTower(patch=8, width=32, depth=2, heads=2, mlp_ratio=2)
     random_checkpoint(tmp_path / "small.safetensors", facts(tower, 32))
     shutil.copytree(place / "frames", tmp_path / "frames")
-    recipe = write_recipe(tmp_path, calibration="frames")
-    result = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle")
+    (tmp_path / "search.yaml").write_text(
+        "search:\n"
+        "  observers: [min-max, percentile-99.99, mse, entropy]\n"
+        "  smooth: [0.5]\n  centre: [middle]\n  whole_pixels: true\n  bias_correction: true\n"
+        "  sensitivity: true\n  fallback: true\n  frames: 16\n"
+    )
+    recipe = write_recipe(tmp_path, calibration="frames", quantization="search.yaml")
+    result = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle", budget=5)
     assert open_bundle(result.bundle).manifest.dim == 16
+    found = result.report.search
+    assert found is not None
+    assert [trial.remedy for trial in found.trials][:2] == ["min-max", "observers"]
+    assert len(found.sensitivity) == 10
+    assert found.unmatched == ""
+    assert "What each remedy gave" in (result.bundle / "report.md").read_text()
+    assert (result.bundle / "sensitivity.png").exists()
+    assert "farthest from float" in (tmp_path / "work" / "verify" / "report.html").read_text()
+    assert not (result.bundle / "report.html").exists()
     assert {candidate.file for candidate in result.report.kept()} >= {"image.onnx", "text.tflite"}
     nodes = onnx.load(str(result.bundle / "image.onnx")).graph.node
     made_by = {node.output[0]: node.op_type for node in nodes}

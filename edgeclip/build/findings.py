@@ -1,0 +1,40 @@
+"""What the search for a quantization did, as data: findings.json, and a part of report.json."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One remedy: centred cosine to float with it (mean and 1st percentile), on frames of the calibration set."""
+
+    remedy: str
+    centred: float
+    p1: float
+    kept: bool
+    seconds: float
+
+
+class Sensitivity(msgspec.Struct, frozen=True):
+    """error: 1 - centred cosine with this site alone in INT8. floating: left float in the end."""
+
+    layers: str
+    error: float
+    floating: bool = False
+
+
+class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """frames: that remedies were judged on. floating: layers left float. out_of_time: what the budget left undone.
+
+    unmatched: why the TFLite graph shares no float layers and observers, or "". unsmoothed: which of its GELUs could
+    not be smoothed as the ONNX graph's are, and why.
+    """
+
+    frames: int = 0
+    trials: list[Trial] = []
+    sensitivity: list[Sensitivity] = []
+    floating: list[str] = []
+    seconds: float = 0.0
+    out_of_time: str = ""
+    unmatched: str = ""
+    unsmoothed: list[str] = []

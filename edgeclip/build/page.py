@@ -1,0 +1,60 @@
+"""report.html: one file with the report's table, what the search found, and its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #1b1e28 }
+table { border-collapse: collapse; margin: 1em 0 } td, th { border-bottom: 1px solid #d5d8e0; padding: .3em .7em }
+th { text-align: left } img { max-width: 100% } code { background: #f1f2f6 }
+"""
+
+
+def as_html(markdown: str, pictures: Mapping[str, bytes]) -> str:
+    """The page of a report.md as report.py writes it: headings, tables, lists, paragraphs. pictures: PNG by caption."""
+    body: list[str] = []
+    lines = markdown.splitlines()
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        if line.startswith("|"):
+            end = index
+            while end < len(lines) and lines[end].startswith("|"):
+                end += 1
+            body.append(table(lines[index:end]))
+            index = end
+            continue
+        if line.startswith("- "):
+            body.append(f"<li>{inline(line[2:])}</li>")
+        elif line.startswith("#"):
+            level = len(line) - len(line.lstrip("#"))
+            body.append(f"<h{level}>{inline(line.lstrip('# '))}</h{level}>")
+        elif line and not line.startswith("!["):
+            body.append(f"<p>{inline(line)}</p>")
+        index += 1
+    for caption, picture in pictures.items():
+        data = base64.b64encode(picture).decode("ascii")
+        heading = html.escape(caption)
+        body.append(f'<h2>{heading}</h2>\n<img alt="{heading}" src="data:image/png;base64,{data}">')
+    title = html.escape(lines[0].lstrip("# ")) if lines else "report"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def table(lines: list[str]) -> str:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    made = [row("th", rows[0]), *(row("td", cells) for cells in rows[2:])]
+    return "<table>" + "".join(made) + "</table>"
+
+
+def row(tag: str, cells: list[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{inline(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def inline(text: str) -> str:
+    """Escaped, with `code` marked."""
+    parts = html.escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -1,0 +1,254 @@
+"""The search for a quantization: remedies one after the other, each kept only if the embeddings come nearer to float.
+
+A remedy's parameters are chosen site by site on sampled positions (local.py); whether it stays, the whole network
+decides. Then layers go back to float, the ones that cost most first, until the gate holds or the budget is spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edgeclip.build.capture import Batch, Seen, capture, embeddings, runner, threads, with_outputs
+from edgeclip.build.findings import Findings, Sensitivity, Trial
+from edgeclip.build.local import Choice, Local
+from edgeclip.build.measure import Distance, distance
+from edgeclip.build.onnxgraph import session
+from edgeclip.build.recipe import Search
+from edgeclip.build.sites import Graph, Site
+from edgeclip.build.spec import Spec, by_greatest, quantized, quantized_graph
+from edgeclip.build.waists import behind, waist_before, waists
+from edgeclip.progress import Progress
+
+ROWS_PER_FRAME = 16
+WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
+MARGIN = 0.7  # the search stops at this share of the error that the gate allows: other frames are a little worse
+SENSITIVITY_FRAMES = 8
+
+
+@dataclass
+class Searcher:
+    """State of one search. frames: [1, H, W, 3] of the calibration set."""
+
+    graph: Graph
+    sites: list[Site]
+    seen: dict[str, Seen]
+    frames: list[Batch]
+    recipe: Search
+    gate: float
+    deadline: float
+    progress: Progress
+    reference: npt.NDArray[np.float32] = field(init=False)
+    trials: list[Trial] = field(default_factory=list)
+    out_of_time: str = ""
+
+    def __post_init__(self) -> None:
+        self.reference = embeddings(self.graph.build(), self.frames)
+        self.locals: dict[str, Local] = {}
+        self.began = time.monotonic()
+
+    def local(self, site: Site) -> Local:
+        if site.source not in self.locals:
+            self.locals[site.source] = Local(self.graph, site, self.seen[site.source])
+        return self.locals[site.source]
+
+    def late(self, what: str) -> bool:
+        if time.monotonic() < self.deadline:
+            return False
+        self.out_of_time = self.out_of_time or what
+        return True
+
+    def distance(self, spec: Spec) -> Distance:
+        rows = embeddings(quantized(self.graph, self.sites, spec), self.frames)
+        return distance(self.reference, rows)
+
+    def start(self) -> Spec:
+        """Every site by min-max, but for what the recipe keeps float."""
+        ranges = {site.source: self.seen[site.source].range() for site in self.sites}
+        greatest = {source: max(-low, high) for source, (low, high) in ranges.items()}
+        return by_greatest(self.sites, greatest, self.recipe.keep_float)
+
+    def run(self) -> tuple[Spec, Findings]:
+        spec = self.start()
+        best = self.distance(spec)
+        self.note("min-max", best, True)
+        remedies: list[tuple[str, Callable[[Spec], Spec]]] = [
+            ("observers", self.observed),
+            ("smoothing behind LayerNorm", lambda spec: self.smoothed(spec, "norm")),
+            ("smoothing behind GELU", lambda spec: self.smoothed(spec, "gate")),
+            ("whole pixels", self.whole_pixels),
+            ("bias correction", self.corrected),
+        ]
+        for name, remedy in remedies:
+            if self.late(name):
+                break
+            tried = remedy(spec)
+            if tried is spec:
+                continue
+            result = self.distance(tried)
+            kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
+            self.note(name, result, kept)
+            if kept:
+                spec, best = tried, result
+        sensitivity = self.sensitivity(spec) if self.recipe.sensitivity else []
+        if self.recipe.fallback:
+            spec = self.fallback(spec, best, sensitivity)
+        floats = set(spec.floats())
+        return spec, Findings(
+            frames=len(self.frames),
+            trials=self.trials,
+            sensitivity=[Sensitivity(s.layers, s.error, s.layers in floats) for s in sensitivity],
+            floating=sorted(floats),
+            seconds=time.monotonic() - self.began,
+            out_of_time=self.out_of_time,
+        )
+
+    def note(self, remedy: str, result: Distance, kept: bool) -> None:
+        seconds = time.monotonic() - self.began
+        self.trials.append(Trial(remedy, result.centred.mean, result.centred.p1, kept, seconds))
+        self.progress.note(f"{remedy}: centred cosine {result.centred.mean:.4f}, {'kept' if kept else 'not kept'}")
+        self.progress.advance()
+
+    def active(self, spec: Spec, *origins: str) -> list[Site]:
+        return [s for s in self.sites if not spec.entries[s.source].floating and (not origins or s.origin in origins)]
+
+    def whole_pixels(self, spec: Spec) -> Spec:
+        """Pixels less 128 need no rounding: scale 1."""
+        found = self.active(spec, "pixels")
+        if not found or not self.recipe.whole_pixels:
+            return spec
+        changes = {
+            site.source: msgspec.structs.replace(
+                spec.entries[site.source], whole=True, observer="whole", threshold=127.0, greatest=128.0
+            )
+            for site in found
+        }
+        return Spec({**spec.entries, **changes}, spec.vectors)
+
+    def observed(self, spec: Spec) -> Spec:
+        if len(self.recipe.observers) < 2:
+            return spec
+        found = [site for site in self.active(spec) if not spec.entries[site.source].whole]
+        return self.with_choices(spec, [self.local(site).plain(self.recipe.observers) for site in found])
+
+    def smoothed(self, spec: Spec, origin: str) -> Spec:
+        if not self.recipe.smooth and not self.recipe.centre:
+            return spec
+        choices = []
+        for site in self.active(spec, origin):
+            local = self.local(site)
+            if local.measurable and not self.late(f"smoothing {site.name}"):
+                choice = local.rewritten(self.recipe.observers, self.recipe.smooth, self.recipe.centre)
+                before = spec.entries[site.source].error
+                if before is None:
+                    before = local.plain(["min-max"]).error
+                if choice.error < before:
+                    choices.append(choice)
+        return self.with_choices(spec, choices) if choices else spec
+
+    def with_choices(self, spec: Spec, choices: Sequence[Choice]) -> Spec:
+        vectors = dict(spec.vectors)
+        for choice in choices:
+            source = choice.entry.source
+            for name, vector in (("scale", choice.scale), ("shift", choice.shift)):
+                vectors.pop(f"{source} {name}", None)
+                if vector is not None:
+                    vectors[f"{source} {name}"] = vector
+        return Spec({**spec.entries, **{choice.entry.source: choice.entry for choice in choices}}, vectors)
+
+    def corrected(self, spec: Spec) -> Spec:
+        if not self.recipe.bias_correction:
+            return spec
+        entries, vectors = dict(spec.entries), dict(spec.vectors)
+        for site in self.active(spec):
+            entry, local = spec.entries[site.source], self.local(site)
+            if not local.measurable or entry.whole:
+                continue
+            choice = Choice(entry, vectors.get(f"{site.source} scale"), vectors.get(f"{site.source} shift"))
+            for layer, amount in zip(site.layers, local.correction(choice), strict=True):
+                vectors[f"{layer.node} bias"] = amount
+            entries[site.source] = msgspec.structs.replace(entry, corrected=True)
+        return Spec(entries, vectors)
+
+    def sensitivity(self, spec: Spec) -> list[Sensitivity]:
+        """Every site alone in INT8, the most harmful first; the network before it is run once for all of them."""
+        narrow = waists(self.graph)
+        frames = self.frames[:: max(1, len(self.frames) // SENSITIVITY_FRAMES)][:SENSITIVITY_FRAMES]
+        starts = {site.source: waist_before(self.graph, narrow, site) for site in self.active(spec)}
+        inputs = self.waist_values(sorted(set(starts.values())), frames)
+        reference = embeddings(self.graph.build(), frames)
+        found = []
+        for site in self.active(spec):
+            if self.late("sensitivity"):
+                break
+            start = starts[site.source]
+            values = inputs[start]
+            alone = quantized_graph(self.graph, self.sites, spec, {site.source})
+            run = runner(behind(alone, start, values[0].shape).build())
+            rows = np.concatenate([run(value) for value in values])
+            found.append(Sensitivity(site.name, 1.0 - distance(reference, rows).centred.mean))
+            self.progress.advance()
+        return sorted(found, key=lambda item: -item.error)
+
+    def waist_values(self, names: list[str], frames: list[Batch]) -> dict[str, list[npt.NDArray[Any]]]:
+        model = self.graph.build()
+        computed = [name for name in names if name != self.graph.input]
+        with_outputs(model, computed)
+        running = session(model.SerializeToString(), threads())
+        values: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in names}
+        for frame in frames:
+            if self.graph.input in values:
+                values[self.graph.input].append(frame)
+            if computed:
+                for name, value in zip(computed, running.run(computed, {self.graph.input: frame}), strict=True):
+                    values[name].append(value)
+        return values
+
+    def fallback(self, spec: Spec, best: Distance, ranked: list[Sensitivity]) -> Spec:
+        """Layers back to float in the order of their sensitivity: one, two, three, then ever more at a time."""
+        allowed = MARGIN * (1.0 - self.gate)
+        by_name = {site.name: site.source for site in self.sites}
+        count = 0
+        while 1.0 - best.centred.mean > allowed and count < min(len(ranked), self.recipe.most_float):
+            if self.late("float fallback"):
+                break
+            count = min(len(ranked), self.recipe.most_float, max(count + 1, round(count * 1.5)))
+            names = [item.layers for item in ranked[:count]]
+            entries = dict(spec.entries)
+            for source in (by_name[name] for name in names):
+                entries[source] = msgspec.structs.replace(entries[source], floating=True)
+            spec = Spec(entries, spec.vectors)
+            best = self.distance(spec)
+            self.note(f"float: {', '.join(names)}", best, True)
+        return spec
+
+
+def searches(recipe: Search) -> bool:
+    """Whether there is anything to be tried: min-max alone needs no search."""
+    tried = (recipe.smooth, recipe.centre, recipe.whole_pixels, recipe.bias_correction, recipe.fallback)
+    return len(recipe.observers) > 1 or recipe.sensitivity or any(tried)
+
+
+def search(
+    graph: Graph,
+    sites: list[Site],
+    frames: list[Batch],
+    recipe: Search,
+    gate: float,
+    budget_s: float,
+    progress: Progress,
+) -> tuple[Spec, Findings]:
+    """The best spec found within `budget_s` seconds for calibration frames [1, H, W, 3], and how it was found.
+
+    gate: the mean centred cosine to float that it is to reach; verify decides on other frames whether it does.
+    """
+    deadline = time.monotonic() + budget_s
+    seen = capture(graph, sites, frames, ROWS_PER_FRAME)
+    judged = frames[:: max(1, len(frames) // recipe.frames)][: recipe.frames]
+    return Searcher(graph, sites, seen, judged, recipe, gate, deadline, progress).run()

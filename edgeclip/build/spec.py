@@ -1,0 +1,170 @@
+"""The quantization of one image tower, as data: which tensors become INT8, by which scale, after which rewriting.
+
+It names layers as the checkpoint does, so that it holds for every graph exported from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import helper
+
+from edgeclip.build.observers import LEVELS, SMALLEST, Values
+from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixels
+from edgeclip.build.sites import Graph, Layer, Site, constant, transposed
+
+SPEC, VECTORS = "spec.json", "spec.npz"
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One site: what is done to the tensor that `layers` read.
+
+    threshold: int8 covers -threshold..threshold of the rewritten tensor. greatest: its greatest magnitude seen.
+    smooth: SmoothQuant's alpha, or None. shifted: every channel is centred, on its "mean" or the "middle" of its range.
+    whole: pixels enter as whole numbers.
+    corrected: the layers' biases take back the mean error. floating: the layers stay float, and the rest is unused.
+    error: of the layers' outputs, squared and relative, on sampled positions.
+    """
+
+    source: str
+    layers: tuple[str, ...]
+    threshold: float
+    greatest: float
+    observer: str = "min-max"
+    smooth: float | None = None
+    shifted: Literal["", "mean", "middle"] = ""
+    whole: bool = False
+    corrected: bool = False
+    floating: bool = False
+    error: float | None = None
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.layers)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the tensor is the float network's own, neither scaled nor shifted."""
+        return self.smooth is None and not self.shifted and not self.whole
+
+
+@dataclass
+class Spec:
+    """Entries by source tensor, in the graph's order. vectors: "SOURCE scale", "SOURCE shift", "LAYER bias"."""
+
+    entries: dict[str, Entry]
+    vectors: dict[str, Values] = field(default_factory=dict)
+
+    def floats(self) -> list[str]:
+        return [entry.name for entry in self.entries.values() if entry.floating]
+
+    def save(self, directory: Path) -> None:
+        data = msgspec.json.encode(list(self.entries.values()))
+        (directory / SPEC).write_bytes(msgspec.json.format(data, indent=1) + b"\n")
+        np.savez(directory / VECTORS, **self.vectors)  # type: ignore[arg-type]  # numpy's stub takes no str keys
+
+
+def load_spec(directory: Path) -> Spec:
+    entries = msgspec.json.decode((directory / SPEC).read_bytes(), type=list[Entry])
+    with np.load(directory / VECTORS) as stored:
+        return Spec({entry.source: entry for entry in entries}, {name: stored[name] for name in stored.files})
+
+
+def by_greatest(sites: list[Site], greatest: dict[str, float], keep_float: tuple[str, ...]) -> Spec:
+    """Every site over the whole range of its tensor (magnitudes by source), but for layers that are kept float."""
+    entries = {}
+    for site in sites:
+        names, reach = tuple(layer.name for layer in site.layers), greatest[site.source]
+        entries[site.source] = Entry(site.source, names, reach, reach, floating=kept_float(site, keep_float))
+    return Spec(entries)
+
+
+def kept_float(site: Site, patterns: tuple[str, ...]) -> bool:
+    """Whether the recipe keeps it float: one of its layers' names fits a pattern (`*.fc2`, `patch`, `blocks.1?.*`)."""
+    return any(fnmatchcase(layer.name, pattern) for layer in site.layers for pattern in patterns)
+
+
+def quantized(graph: Graph, sites: list[Site], spec: Spec) -> onnx.ModelProto:
+    """The Q/DQ model of a spec."""
+    model = quantized_graph(graph, sites, spec).build()
+    onnx.checker.check_model(model)
+    return model
+
+
+def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] | None = None) -> Graph:
+    """The Q/DQ graph of a spec. only: sources that are quantized, where not all are."""
+    result = graph.copy()
+    chosen = [
+        (site, spec.entries[site.source])
+        for site in sites
+        if site.source in spec.entries
+        and not spec.entries[site.source].floating
+        and (only is None or site.source in only)
+    ]
+    # Corrections first: they are of the float network's outputs, which rewriting then scales along with the rest.
+    for site, entry in chosen:
+        for layer in site.layers if entry.corrected else ():
+            add_to_bias(result, layer, spec.vectors[f"{layer.node} bias"].astype(np.float64))
+    feeds = {site.source: rewritten(result, site, entry, spec) for site, entry in chosen}
+    for site, entry in chosen:
+        for layer in site.layers:
+            store_weight(result, layer)
+        activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
+    return result
+
+
+def rewritten(graph: Graph, site: Site, entry: Entry, spec: Spec) -> str:
+    """Apply an entry's rewriting; returns the tensor that is quantized then."""
+    if entry.whole:
+        return whole_pixels(graph, site)
+    if entry.plain:
+        return site.source
+    ones = np.ones(site.channels, np.float32)
+    scale = spec.vectors.get(f"{site.source} scale", ones)
+    shift = spec.vectors.get(f"{site.source} shift", 0.0 * ones)
+    return rescale(graph, site, scale, shift)
+
+
+def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:
+    """QuantizeLinear and DequantizeLinear between `feed` and the site's layers."""
+    facts = [
+        constant(graph, f"{site.source}.scale", np.array(scale, np.float32)),
+        constant(graph, f"{site.source}.zero", np.array(0, np.int8)),
+    ]
+    readers = {layer.node for layer in site.layers}
+    position = next(i for i, node in enumerate(graph.nodes) if readers & set(node.output))
+    integers, floats = f"{site.source}.quantized", f"{site.source}.dequantized"
+    pair = [
+        helper.make_node("QuantizeLinear", [feed, *facts], [integers], f"{site.source}.Q"),
+        helper.make_node("DequantizeLinear", [integers, *facts], [floats], f"{site.source}.DQ"),
+    ]
+    for layer in site.layers:
+        product_of(graph, layer).input[0] = floats
+    graph.nodes[position:position] = pair
+
+
+def store_weight(graph: Graph, layer: Layer) -> None:
+    """Replace a layer's float weight by int8, one scale per output, and a DequantizeLinear."""
+    node = product_of(graph, layer)
+    axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed(node)) else 1
+    value = graph.arrays[node.input[1]]
+    others = tuple(i for i in range(value.ndim) if i != axis)
+    scale = np.maximum(np.abs(value).max(axis=others), SMALLEST) / LEVELS
+    shape = [1] * value.ndim
+    shape[axis] = -1
+    integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    own = f"{layer.node}.weight"
+    facts = [
+        constant(graph, f"{own}.int8", integers),
+        constant(graph, f"{own}.scale", scale.astype(np.float32)),
+        constant(graph, f"{own}.zero", np.zeros(scale.shape, np.int8)),
+    ]
+    wide = helper.make_node("DequantizeLinear", facts, [f"{own}.dequantized"], f"{own}.DQ", axis=axis)
+    graph.nodes.insert(next(i for i, other in enumerate(graph.nodes) if other is node), wide)
+    node.input[1] = wide.output[0]
