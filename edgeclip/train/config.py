@@ -114,7 +114,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"phase {phase.name} distils, and teachers.image is not set")
             if phase.answers and not (self.teachers.image and self.teachers.bank):
                 raise ValueError(f"phase {phase.name} has answers, and teachers.image or teachers.bank is not set")
-            if (phase.anchor or phase.neighbours) and not self.teachers.text:
-                raise ValueError(f"phase {phase.name} has anchor or neighbours, and teachers.text is not set")
+            if phase.anchor and not self.teachers.text:
+                raise ValueError(f"phase {phase.name} anchors, and teachers.text is not set")
+            if phase.neighbours and not self.teachers.text:
+                raise ValueError(f"phase {phase.name} looks for neighbours, and teachers.text is not set")
             if isinstance(self.towers.image, ViTTower) and any(side != self.towers.size for _, side in phase.sizes):
                 raise ValueError(f"phase {phase.name}: a ViT is trained at its size of {self.towers.size} alone")
