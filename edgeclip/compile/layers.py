@@ -67,7 +67,9 @@ class Table(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         text = f"{self.int8} multiplications in INT8, {self.floats} in floating point, {self.other} other layers"
-        return text + (f"; Q/DQ not used by: {', '.join(self.not_int8)}" if self.not_int8 else "; every Q/DQ is used")
+        if self.not_int8:
+            return f"{text}; Q/DQ not used by: {', '.join(self.not_int8)}"
+        return text + ("; every Q/DQ is used" if self.int8 else "")
 
 
 def tabulate(layers: Sequence[Layer], source: str, wanted: Sequence[str]) -> Table:
