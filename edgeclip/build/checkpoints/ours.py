@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from edgeclip.build.checkpoints.encoders import Encoders, TextSide
 from edgeclip.build.checkpoints.place import Place
+from edgeclip.errors import DataError
 from edgeclip.train.checkpoint import load_checkpoint
 
 
 def load(place: Place) -> Encoders:
     """Raises DataError for a file that is not one."""
-    model, facts = load_checkpoint(place.path)
+    try:
+        model, facts = load_checkpoint(place.path)
+    except DataError as error:
+        raise DataError(error.message, f"{error.hint}; to weights of open_clip add --architecture NAME") from error
     tower = facts.towers.text
     return Encoders(
         name=facts.name,
