@@ -30,6 +30,7 @@ ROWS_PER_FRAME = 16
 WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
 MARGIN = 0.7  # the search stops at this share of the error that the gate allows: other frames are a little worse
 SENSITIVITY_FRAMES = 8
+SMALL_SHARE = 0.01  # of the weights: below it, a layer's speed does not matter
 
 
 @dataclass
@@ -210,9 +211,16 @@ class Searcher:
                     values[name].append(value)
         return values
 
+    def shares(self) -> dict[str, float]:
+        """Of all stored weights, which is about the time that a site takes."""
+        sizes = {site.name: sum(self.graph.arrays[layer.weight].size for layer in site.layers) for site in self.sites}
+        return {name: size / sum(sizes.values()) for name, size in sizes.items()}
+
     def fallback(self, spec: Spec, best: Distance, ranked: list[Sensitivity]) -> Spec:
-        """Layers back to float in the order of their sensitivity: one, two, three, then ever more at a time."""
+        """Layers back to float until the gate holds, those first that cost much and are small."""
         allowed = MARGIN * (1.0 - self.gate)
+        shares = self.shares()
+        ranked = sorted(ranked, key=lambda item: -item.error / (shares[item.layers] + SMALL_SHARE))
         by_name = {site.name: site.source for site in self.sites}
         count = 0
         while 1.0 - best.centred.mean > allowed and count < min(len(ranked), self.recipe.most_float):

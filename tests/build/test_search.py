@@ -67,13 +67,12 @@ def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, 
     assert found.floating == []
 
 
-def test_fallback_leaves_the_costliest_layers_float_until_the_gate_holds(
-    graph: Graph, frames: list[np.ndarray]
-) -> None:
+def test_fallback_leaves_costly_layers_float_until_the_gate_holds(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(sensitivity=True, fallback=True, most_float=4, frames=16)
     spec, found = search(graph, sites_of(graph, KINDS), frames[:32], recipe, 0.9999, 600.0, Silent())
-    costliest = {item.layers for item in found.sensitivity[:4]}
-    assert set(found.floating) == set(spec.floats()) == costliest
+    assert len(found.floating) == 4
+    assert found.floating == sorted(spec.floats())
+    assert found.sensitivity[0].floating
     assert found.trials[-1].centred > found.trials[0].centred
     unneeded = search(graph, sites_of(graph, KINDS), frames[:32], recipe, 0.0, 600.0, Silent())[1]
     assert unneeded.floating == []
