@@ -61,7 +61,7 @@ def verify(
     names: list[str] = []
     frames, origin = frames_measured(order, exported, calibrated, names)
     images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
-    texts, banks = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
+    texts, banks, classes = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
     if truth is not None and not (truth >= 0).any():
         raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check the label file")
@@ -90,7 +90,7 @@ def verify(
         search=load_findings(quantized),
     )
     again, _ = frames_measured(order, exported, calibrated, [])
-    pictures = {WORST: draw_worst(worst_frames(images, result, banks, labels, names, again))}
+    pictures = {WORST: draw_worst(worst_frames(images, result, banks, classes, names, again))}
     if result.search is not None and result.search.sensitivity:
         pictures[SENSITIVE] = draw_sensitivity(result.search.sensitivity)
         (directory / SENSITIVITY).write_bytes(pictures[SENSITIVE])
@@ -118,21 +118,23 @@ def text_side(
     labels: Sequence[Label],
     graphs: Path,
     directory: Path,
-) -> tuple[list[Candidate], dict[str, Embeddings]]:
-    """What the bundle needs for texts goes to `directory`: the tokenizer, or the fixed bank. Returns as measure_texts.
+) -> tuple[list[Candidate], dict[str, Embeddings], list[str]]:
+    """What the bundle needs for texts goes to `directory`: the tokenizer, or the fixed bank.
 
-    A fixed bank is the same whatever the engines' format.
+    Returns as measure_texts, and the name of each row. A fixed bank is the same whatever the engines' format; where no
+    labels are given, all of its names are.
     """
     facts = pack.text_facts(exported)
     if facts.bank is not None:
         shutil.copyfile(graphs / facts.bank, directory / facts.bank)
         with np.load(graphs / facts.bank, allow_pickle=False) as stored:
             known = FixedBank(stored["names"].tolist(), stored["embeddings"], exported.space, exported.name)
-        rows = known.pick(labels or [Label(name) for name in known.names]).embeddings
-        return [], {"float.bank": rows, "bank": rows}
+        picked = known.pick(labels or [Label(name) for name in known.names])
+        return [], {"float.bank": picked.embeddings, "bank": picked.embeddings}, list(picked.names)
     path = directory / facts.file
     path.write_text(exported.tokenizer, encoding="utf-8")
-    return compare.measure_texts(by_form(floats), int8, load_tokenizer(path), facts, labels)
+    measured, banks = compare.measure_texts(by_form(floats), int8, load_tokenizer(path), facts, labels)
+    return measured, banks, [label.name for label in labels]
 
 
 def with_texts(
@@ -163,7 +165,7 @@ def worst_frames(
     images: Measured,
     result: Report,
     banks: dict[str, Embeddings],
-    labels: Sequence[Label],
+    classes: Sequence[str],
     names: Sequence[str],
     frames: Iterable[Batch],
 ) -> list[Worst]:
@@ -177,7 +179,7 @@ def worst_frames(
     if banks:
         bank = next(iter(banks.values()))
         for which, embeddings in zip(said, (images.reference, rows), strict=True):
-            which.update((i, labels[best(embeddings[i : i + 1], bank)[0, 0]].name) for i in order)
+            which.update((i, classes[best(embeddings[i : i + 1], bank)[0, 0]]) for i in order)
     found = {
         i: Worst(frame[0].copy(), float(centred[i]), said[0].get(i, ""), said[1].get(i, ""), names[i] if names else "")
         for i, frame in enumerate(frames)

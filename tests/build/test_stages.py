@@ -151,7 +151,8 @@ def test_plans_are_a_step_of_the_build(place: Path, built: tuple[BuildResult, Pa
     assert result.skipped == ("export", "calibrate", "quantize", "verify")
     bundle = open_bundle(result.bundle)
     for role in ("image", "text"):
-        assert [entry.format for entry in bundle.engines(role)] == ["plan", "tflite", "onnx"]
+        # Where INT8 ONNX is not faster than float here, float stands before it.
+        assert list(dict.fromkeys(entry.format for entry in bundle.engines(role))) == ["plan", "tflite", "onnx"]
     plan = bundle.engines("image")[0]
     assert plan.target.gpu_arch == "sm_86,sm_89,sm_120"
     table = json.loads(bundle.file(plan.file.replace(".plan", ".layers.json")).read_text())
