@@ -34,8 +34,8 @@ from edgeclip.build.measure import best, distance, latencies_ms
 from edgeclip.build.onnxgraph import OnnxGraph
 from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.datasets import find_images
+from edgeclip.picture import SUFFIXES, read_picture
 from edgeclip.runtime.preprocess import Preprocessor
-from edgeclip.runtime.sources.pictures import SUFFIXES, read_picture
 from edgeclip.types import Pixels
 
 Rows = npt.NDArray[np.float32]

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from clip_vit import ClipViT, QuickGELU
 from small import facts, write_graph
 from torch import nn
 
 from edgeclip.build.exporter import sample_images
 from edgeclip.build.graphs import ImageGraph
-from edgeclip.build.onnx_vit import ClipViT, QuickGELU
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.rewrite import add_to_bias, rescale, whole_pixels
 from edgeclip.build.sites import Graph, Site, sites_of

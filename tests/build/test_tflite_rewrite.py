@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from clip_vit import ClipViT, QuickGELU
 from small import facts
 
 from edgeclip.build.exporter import sample_images, write_tflite
 from edgeclip.build.graphs import ImageGraph
-from edgeclip.build.onnx_vit import ClipViT, QuickGELU
 from edgeclip.build.tflite import TFLiteGraph, operators
 from edgeclip.build.tflite_rewrite import Gate, divide_gates
 from edgeclip.train.towers import ViTTower
