@@ -1,0 +1,373 @@
+"""What can be typed: commands, options, types of values. Nothing is done here, and nothing heavy imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from edgeclip import __version__
+from edgeclip.errors import UsageError
+
+EPILOG = """\
+exit codes:
+  0   done; also after Ctrl-C or SIGTERM during `run` and `capture`
+  2   usage: an option or argument is wrong
+  65  bad data: bundle, labels, picture, data set
+  69  unavailable: a source or an engine runtime cannot be had
+  78  configuration: file, environment, or a place that cannot be written
+"""
+
+BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, tensorrt, tensorrt-rtx"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Options that were not given are absent from the namespace, so that lower layers of configuration show."""
+    parser = _Parser(
+        prog="edgeclip",
+        description="Watch a camera in words: CLIP engines at INT8 on small machines.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action="version", version=f"edgeclip {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_run(commands)
+    _add_labels(commands)
+    _add_inspect(commands)
+    _add_eval(commands)
+    _add_bench(commands)
+    _add_doctor(commands)
+    _add_train(commands)
+    _add_capture(commands)
+    _add_build(commands)
+    _add_compile(commands)
+    _add_verify(commands)
+    _add_help(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, complaining in two lines like everything else, with the nearest word that there is."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = _nearest(unknown[0].partition("=")[0], self._option_string_actions)
+            self._refuse(f"{unknown[0]} is no option or argument of `{self.prog}`", near)
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        argument, wrong, _ = message.partition(": invalid choice: ")
+        word = message.split("'")[1] if wrong and "'" in message else ""
+        if not word:
+            self._refuse(message)
+        choices = [name for action in self._actions for name in action.choices or ()]
+        self._refuse(
+            f"{word} is no {argument.removeprefix('argument ').lower()} of {self.prog}", _nearest(word, choices)
+        )
+
+    def _refuse(self, message: str, near: str = "") -> NoReturn:
+        see = f"`{self.prog} --help` lists what there is"
+        raise UsageError(message, f"did you mean `{near}`? {see}" if near else see)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
+
+
+def _add(commands: Any, command: str, help: str, description: str = "") -> argparse.ArgumentParser:
+    """command: as it is typed, "labels check"; the parsed `command` says it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        command.split()[-1], help=help, description=description or help, argument_default=argparse.SUPPRESS
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "run",
+        "watch a camera, stream, film or pictures and say what is seen",
+        "Watch a source and score every frame against the labels. On a terminal a live table, elsewhere a line when "
+        "the best label changes (files of single pictures: a line each). Every option can also be set in the "
+        "environment (EDGECLIP_MAX_FRAMES=40) and in a YAML file (max_frames: 40).",
+    )
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=_camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument(
+        "--source",
+        action="append",
+        metavar="URI",
+        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, demo; repeatable",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
+    parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
+    parser.add_argument(
+        "--sink", action="append", metavar="URI", help="jsonl:PATH, stdout:, lines:, table:; may be repeated"
+    )
+    parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
+    parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
+    parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--realtime", action="store_true", help="play files at their own rate, newest frame wins")
+    parser.add_argument(
+        "--smoothing",
+        type=_zero_or_more,
+        metavar="SECONDS",
+        help="half-life of what was seen before (default: 0.5; single pictures: 0)",
+    )
+    parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
+    parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
+    )
+
+
+def _add_labels(commands: Any) -> None:
+    group = commands.add_parser("labels", help="check, list or embed a label file", description="Label files.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = _add(actions, "labels check", "say whether a label file is well, or where it is not")
+    listed = _add(actions, "labels list", "print the labels, with their own prompts")
+    embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
+    for parser in (check, listed, embed):
+        parser.add_argument("file", metavar="FILE", help="labels, one a line")
+    listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
+    embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = _add(commands, "inspect", "check a bundle and say what it holds")
+    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="manifest, files and report as one JSON object")
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what this machine can and cannot do, and how to mend it",
+        "Tries every engine of the bundle on every runtime installed. Exit code 69 where `run` cannot work.",
+    )
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "verify",
+        "hold a bundle against the float model it was made from",
+        "Every engine that runs here against the golden frames; accuracy against the float figure of the bundle's "
+        "report, where it is of the same data and labels. Exit code 65 where a gate is missed.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    parser.add_argument("--data", metavar="PATH", help="labelled pictures, as for `eval`")
+    parser.add_argument("--labels", metavar="FILE", help="the labels they are told apart by")
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--json", action="store_true", help="the verdict as one JSON object")
+
+
+def _add_eval(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "eval",
+        "measure a bundle on labelled pictures",
+        "Zero-shot top-1 and top-5, and retrieval R@1/5/10 where pictures have captions.",
+    )
+    parser.add_argument("data", metavar="DATA", help="folder of class folders, or tar shards of picture + .json")
+    parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "bench",
+        "measure every stage, and the pipeline against the bare engine",
+        "Pipeline and bare engine run in turns, so that a busy machine slows both alike.",
+    )
+    parser.add_argument("--source", metavar="URI", help="what to read (default: demo)")
+    parser.add_argument("--labels", metavar="FILE", help="labels (default: the built-in everyday ones)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="how long to measure each (default: 10)")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "train",
+        "train both towers from pairs of pictures and texts",
+        "Train an image and a text tower from pairs: tar shards, class folders, or a CSV of path,text. Each epoch is "
+        "measured on the dev set and added to DIR/history.jsonl and DIR/curves.png; the end is "
+        "DIR/checkpoint.safetensors, which `edgeclip build` takes. A run that was stopped, even by kill -9, goes on "
+        "with --resume. engines/nano-train.yaml is an example of CONFIG.yaml.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="data, towers, teachers and phases of training")
+    parser.add_argument("--out", metavar="DIR", help="state, checkpoint, history and curves (default: runs/CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in the same DIR stopped")
+
+
+def _add_capture(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "capture",
+        "collect a varied calibration set from a running camera",
+        "Keep the frames that differ most as the image engine sees them; duplicates, blurred, dark and blank ones are "
+        "left out. Goes on until Ctrl-C, a limit or the end of the source. The same command again goes on with the "
+        "same set, also after a crash.",
+    )
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=_camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument("--source", action="append", metavar="URI", help="as for `run`; repeatable")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
+    parser.add_argument("--frames", type=_at_least_one, metavar="N", help="keep at most N frames (default: 512)")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--fps", type=_positive, metavar="N", help="look at no more than N frames a second")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="end after S seconds")
+    parser.add_argument("--patience", type=_positive, metavar="S", help="end when nothing new has come for S seconds")
+    parser.add_argument(
+        "--min-sharpness", type=_zero_or_more, metavar="V", help="variance of the Laplacian, 0 for any (default: 20)"
+    )
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+
+
+def _add_build(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "build",
+        "build a bundle: export, calibrate, quantize, verify, pack",
+        "Build a bundle from a recipe, or of a model. Steps that are up to date are skipped. A bundle that does not "
+        "reach its recipe's gates is not written.",
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE.yaml", help="what to build, and from which checkpoint")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR|FILE",
+        help="a recipe's name in engines/, a Hugging Face or open_clip directory, two ONNX files with model.yaml, or a "
+        "checkpoint file: of edgeclip train, an original CLIP .pt, or open_clip's weights with --architecture",
+    )
+    parser.add_argument("--architecture", metavar="NAME", help="open_clip's name of what a file holds the weights of")
+    parser.add_argument("--image-onnx", metavar="FILE", help="an image tower alone: [N, 3, H, W] -> [N, D]")
+    parser.add_argument("--text-bank", metavar="FILE.npz", help="its texts: names [L] and embeddings [L, D]")
+    parser.add_argument("--image-size", dest="size", type=_at_least_one, metavar="PIXELS", help="side of its input")
+    parser.add_argument("--resize", choices=("shortest", "squash"), help="how pictures were resized in training")
+    parser.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="how they were interpolated")
+    parser.add_argument("--mean", type=_triple, metavar="R,G,B", help="subtracted from pixels in 0..1")
+    parser.add_argument("--std", type=_triple, metavar="R,G,B", help="what they were divided by then")
+    parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint than the recipe's")
+    parser.add_argument("--calibration", metavar="PATH", help="folder, pattern, shards or film of what is to be seen")
+    parser.add_argument(
+        "--target", metavar="LIST", help="of tflite, onnx, tensorrt-rtx, tensorrt: a comma-separated list"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where the bundle goes, a directory or .tar")
+    parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
+    parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
+    parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
+    parser.add_argument(
+        "--budget", type=_positive, metavar="MINUTES", help="how long the search for a quantization may take"
+    )
+
+
+def _add_compile(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "compile",
+        "compile a bundle's INT8 ONNX to a TensorRT plan, on the device or ahead of time",
+        "Add TensorRT plans to a bundle, in its place. A plan runs on the TensorRT and the GPU it was compiled for: "
+        "compile again after a JetPack upgrade. Neither torch nor onnx is needed.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar, with image.onnx in it")
+    parser.add_argument("--target", choices=("tensorrt", "tensorrt-rtx"), help="default: what this machine has")
+    parser.add_argument("--sm", metavar="LIST", help="GPUs to compile for ahead of time, like 86,89,120 (tensorrt-rtx)")
+    parser.add_argument("--batch", dest="batches", type=_batches, metavar="LIST", help="pictures a run (default: 1)")
+    parser.add_argument("--out", metavar="DIR", help="write the bundle there instead, a directory or .tar")
+    parser.add_argument(
+        "--floats", choices=("fp16", "fp32"), help="what is not INT8 computes in (default: fp16, LayerNorm in fp32)"
+    )
+    parser.add_argument("--workspace", type=_at_least_one, metavar="MB", help="memory that kernels may be tried in")
+    parser.add_argument("--version-compatible", action="store_true", help="a plan for later minor versions too, slower")
+    parser.add_argument(
+        "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
+    )
+    parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
+
+
+def _triple(text: str) -> tuple[float, float, float]:
+    values = [_number(part) for part in text.split(",")]
+    if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 to 1: --mean 0.48,0.46,0.41")
+    return values[0], values[1], values[2]
+
+
+def _add_help(commands: Any) -> None:
+    parser = _add(commands, "help", "say how edgeclip, or one of its commands, is used")
+    parser.add_argument("words", nargs="*", metavar="COMMAND", help="run, labels check, ...")
+
+
+def _camera(text: str) -> str:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a camera number; for other sources use --source")
+    return f"camera:{int(text)}"
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _zero_or_more(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -1e9 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_at_least_one(part.strip()) for part in text.split(",")))
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
