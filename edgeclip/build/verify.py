@@ -106,7 +106,7 @@ def verify(
         report.write_report(result, rejected)
         shutil.copyfile(directory / PAGE, rejected / PAGE)
         raise
-    progress.note(f"{directory / PAGE}: the report with its pictures")
+    progress.note(f"{order.work / STEP / PAGE}: the report with its pictures")
     chosen = golden_frames(order, exported)
     (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
 
