@@ -35,6 +35,7 @@ OVERSAMPLING = 4
 WORST_FRAMES = 8
 PAGE = "report.html"  # stays in the work directory: its pictures may not be for passing on
 WORST, SENSITIVE = "Frames on which INT8 is farthest from float", "What each layer costs"
+STEP = "verify"  # the directory of this step in the work directory
 REJECTED = "rejected"  # in the work directory: the report of a build that missed its gates
 
 
