@@ -208,9 +208,15 @@ def _verify(
     else:
         for engine in verdict.engines:
             print(f"{engine.file} on {engine.runtime}: {engine.failed or f'mean-centred cosine {engine.centred:.4f}'}")
-        if verdict.top1 is not None:
-            against = f", float {verdict.float_top1:.2f} %" if verdict.float_top1 is not None else ""
-            print(f"top-1 {verdict.top1:.2f} %{against}, top-5 {verdict.top5:.2f} % of {verdict.n} pictures")
+        if verdict.int8 is not None:
+            against = f" (float {verdict.floating.top1:.2f} %)" if verdict.floating is not None else ""
+            print(f"top-1 {verdict.int8.top1:.2f} %{against}, top-5 {verdict.int8.top5:.2f} % of {verdict.n} pictures")
+        if verdict.cosine_centred is not None:
+            spread = verdict.cosine_centred
+            print(
+                f"mean-centred cosine to float when built: mean {spread.mean:.4f}, 1st percentile {spread.p1:.4f}, "
+                f"least {spread.min:.4f} ({spread.frames} frames, {spread.of})"
+            )
     if not verdict.passed:
         raise DataError(
             f"{bundle} does not pass: {'; '.join(verdict.failed)}", "build it again, or see what `edgeclip doctor` says"

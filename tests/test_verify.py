@@ -25,7 +25,16 @@ def data(tmp_path: Path) -> Path:
 def reported(tiny_path: Path, folder: Path, float_top1: float, **changes: object) -> Bundle:
     """The tiny bundle with a report that says what float reached on `data`."""
     copy = Path(shutil.copytree(tiny_path, folder / "copy"))
-    report = {"origin": "labelled, data", "frames": 2, "labels": 2, "floating": {"top1": float_top1}, **changes}
+    spread = {"mean": 0.999, "p1": 0.99, "min": 0.98}
+    report = {
+        "origin": "labelled, data", "frames": 2, "labels": 2, "floating": {"top1": float_top1, "top5": 100.0},
+        "images": [
+            {"file": "image.dynamic.tflite", "kept": False, "distance": {"centred": {**spread, "mean": 0.5}}},
+            {"file": "image.float.tflite", "kept": True, "distance": {"centred": {**spread, "mean": 1.0}}},
+            {"file": "image.static.tflite", "kept": True, "distance": {"centred": spread}},
+        ],
+        **changes,
+    }  # fmt: skip
     (copy / "report.json").write_text(json.dumps(report))
     write_digests(copy)
     return open_bundle(copy)
@@ -36,7 +45,8 @@ def test_a_sound_bundle_passes_on_every_runtime_here(tiny: Bundle) -> None:
     assert verdict.passed
     assert [one.file for one in verdict.engines] == ["image.tflite", "image.onnx"]
     assert all(one.centred is not None and one.centred > 0.99 for one in verdict.engines)
-    assert verdict.top1 is None
+    assert verdict.int8 is None
+    assert verdict.floating is None
 
 
 def test_one_engine_that_drifted_fails_the_bundle_and_is_named(tmp_path: Path) -> None:
@@ -61,10 +71,14 @@ def test_a_bundle_that_runs_nowhere_fails(tmp_path: Path) -> None:
 def test_accuracy_is_held_against_the_float_figure(
     tiny_path: Path, tmp_path: Path, data: Path, off_by: float, passed: bool
 ) -> None:
-    measured = verify_bundle(open_bundle(tiny_path), data).top1
+    measured = verify_bundle(open_bundle(tiny_path), data).int8
     assert measured is not None
-    verdict = verify_bundle(reported(tiny_path, tmp_path, measured + off_by), data)
-    assert verdict.float_top1 == pytest.approx(measured + off_by)
+    verdict = verify_bundle(reported(tiny_path, tmp_path, measured.top1 + off_by), data)
+    assert verdict.floating is not None
+    assert verdict.floating.top1 == pytest.approx(measured.top1 + off_by)
+    assert verdict.int8 == measured
+    assert verdict.cosine_centred is not None
+    assert (verdict.cosine_centred.mean, verdict.cosine_centred.frames) == (0.999, 2)
     assert verdict.passed == passed
     assert passed or "top-1" in verdict.failed[0]
 
@@ -75,7 +89,7 @@ def test_a_float_figure_of_other_data_is_not_compared(
 ) -> None:
     verdict = verify_bundle(reported(tiny_path, tmp_path, 250.0, **changes), data)
     assert verdict.passed
-    assert verdict.float_top1 is None
+    assert verdict.floating is None
 
 
 def test_a_plan_for_a_gpu_that_is_not_here_is_no_failure(tmp_path: Path) -> None:
