@@ -53,8 +53,8 @@ class Spread(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, rename={"floating": "float"}):
     """passed: at least one engine ran, and nothing is in `failed`.
 
-    int8: of the engine that runs here, measured now. floating ("float" in JSON): of the float model, as the builder measured it on the same
-    pictures and labels. cosine_centred: of that engine to float, mean-centred, as the builder measured it.
+    int8: of the engine that runs here, measured now. floating ("float" in JSON): of the float model, as the builder
+    measured it on the same pictures and labels. cosine_centred: of that engine to float, mean-centred, as the builder measured it.
     """
 
     bundle: str

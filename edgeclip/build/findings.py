@@ -26,8 +26,7 @@ class Sensitivity(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
     """frames: that remedies were judged on. floating: layers left float. out_of_time: what the budget left undone.
 
-    unmatched: why the TFLite graph shares no float layers and observers, or "". unsmoothed: which of its GELUs could
-    not be smoothed as the ONNX graph's are, and why.
+    unmatched: why the TFLite graph shares no float layers and observers, or "".
     """
 
     frames: int = 0
@@ -37,4 +36,3 @@ class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float = 0.0
     out_of_time: str = ""
     unmatched: str = ""
-    unsmoothed: list[str] = []

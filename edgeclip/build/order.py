@@ -51,7 +51,6 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/sites.py",
         "build/capture.py",
         "build/waists.py",
-        "build/tflite_rewrite.py",
     ),
     "verify": (
         "build/figures.py",

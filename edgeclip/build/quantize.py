@@ -13,11 +13,9 @@ from edgeclip.build.recipe import Quantization
 from edgeclip.build.search import search, searches
 from edgeclip.build.sites import Graph, Layer, Site, sites_of
 from edgeclip.build.spec import Spec, by_greatest, quantized
-from edgeclip.build.tflite_rewrite import Gate, divide_gates
 from edgeclip.progress import Progress
 
 FINDINGS = "findings.json"
-SMOOTHED = "image.smoothed.tflite"
 
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
 WEIGHTS = "int8 weights"
@@ -32,7 +30,7 @@ def candidate_names(quantization: Quantization) -> dict[str, str]:
 
 def precisions(quantization: Quantization) -> dict[str, str]:
     """Every file that quantize() may write -> precision."""
-    others = {SMOOTHED: DYNAMIC, "image.onnx": QDQ, "text.tflite": WEIGHTS, "text.onnx": WEIGHTS}
+    others = {"image.onnx": QDQ, "text.tflite": WEIGHTS, "text.onnx": WEIGHTS}
     return {**candidate_names(quantization), **others}
 
 
@@ -84,17 +82,6 @@ def quantize(
             )
             (directory / name).write_bytes(model)
             progress.advance()
-        if "dynamic" in quantization.tflite.schemes:
-            gates = smoothed_gates(graph, sites, spec, matched)
-            if gates:
-                divided, left = divide_gates(source.read_bytes(), gates)
-                findings = msgspec.structs.replace(findings, unsmoothed=left)
-                if len(left) < len(gates):
-                    scratch = directory / "divided.tflite"
-                    scratch.write_bytes(divided)
-                    (directory / SMOOTHED).write_bytes(tflite.quantize_dynamic(scratch, quantization.tflite))
-                    scratch.unlink()
-            progress.advance()
     (directory / FINDINGS).write_bytes(msgspec.json.format(msgspec.json.encode(findings), indent=1))
     if (graphs / "text.tflite").exists():
         (directory / "text.tflite").write_bytes(tflite.quantize_weights(graphs / "text.tflite"))
@@ -125,18 +112,6 @@ def match(layers: list[Layer], operators: list[tflite.Operator]) -> tuple[dict[s
         f"the TFLite graph has {len(operators)} multiplications, the ONNX graph {len(layers)}, or in another order: "
         "float layers and observers were not carried over to it"
     )
-
-
-def smoothed_gates(graph: Graph, sites: list[Site], spec: Spec, matched: dict[str, tflite.Operator]) -> list[Gate]:
-    """The GELUs that the search smoothed, as operators: the layer before one comes before it in either graph."""
-    order = [layer.node for layer in ordered_layers(graph, sites)]
-    gates = []
-    for site in sites:
-        scale, node = spec.vectors.get(f"{site.source} scale"), site.layers[0].node
-        if site.origin != "gate" or scale is None or spec.entries[site.source].floating or node not in matched:
-            continue
-        gates.append(Gate(matched[order[order.index(node) - 1]], matched[node], scale))
-    return gates
 
 
 def clipped(

@@ -216,8 +216,6 @@ def search_lines(found: Findings) -> list[str]:
         lines.append(f"- The budget ended before: {found.out_of_time}.")
     if found.unmatched:
         lines.append(f"- {found.unmatched}.")
-    if found.unsmoothed:
-        lines.append(f"- Not smoothed in TFLite: {len(found.unsmoothed)} GELUs ({found.unsmoothed[0]}).")
     return lines
 
 

@@ -63,6 +63,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.nodes = list(model.graph.node)
+        self.ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in model.graph.value_info}
         self.shell = onnx.ModelProto()
         self.shell.CopyFrom(shell_of(model))
 
@@ -73,7 +74,7 @@ class Graph:
     def copy(self) -> Graph:
         """Nodes of its own; the arrays are shared, so replace and never edit them."""
         other = Graph.__new__(Graph)
-        other.arrays, other.shell = dict(self.arrays), self.shell
+        other.arrays, other.shell, other.ranks = dict(self.arrays), self.shell, self.ranks
         other.nodes = [copied(node) for node in self.nodes]
         return other
 

@@ -115,6 +115,7 @@ def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] 
     for site, entry in chosen:
         for layer in site.layers:
             store_weight(result, layer)
+            widen_bias(result, layer)
         activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
     return result
 
@@ -129,6 +130,16 @@ def rewritten(graph: Graph, site: Site, entry: Entry, spec: Spec) -> str:
     scale = spec.vectors.get(f"{site.source} scale", ones)
     shift = spec.vectors.get(f"{site.source} shift", 0.0 * ones)
     return rescale(graph, site, scale, shift)
+
+
+def widen_bias(graph: Graph, layer: Layer) -> None:
+    """Give the bias behind a product of rank 3 that rank too. ONNX Runtime would otherwise fuse product and bias into a
+    float Gemm before it looks at Q/DQ, and dequantize the weights for every frame: 4 times slower than INT8."""
+    for adder in graph.readers(layer.node):
+        for i, name in enumerate(adder.input):
+            stored = graph.arrays.get(name)
+            if adder.op_type == "Add" and stored is not None and stored.ndim == 1 and graph.ranks.get(layer.node) == 3:
+                adder.input[i] = constant(graph, f"{layer.node}.wide-bias", stored.reshape(1, 1, -1))
 
 
 def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:
