@@ -54,7 +54,8 @@ class Verdict(msgspec.Struct, frozen=True, rename={"floating": "float"}):
     """passed: at least one engine ran, and nothing is in `failed`.
 
     int8: of the engine that runs here, measured now. floating ("float" in JSON): of the float model, as the builder
-    measured it on the same pictures and labels. cosine_centred: of that engine to float, mean-centred, as the builder measured it.
+    measured it on the same pictures and labels. cosine_centred: of that engine to float, mean-centred, as the builder
+    measured it.
     """
 
     bundle: str
