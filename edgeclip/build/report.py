@@ -221,7 +221,9 @@ def search_lines(found: Findings) -> list[str]:
 
 def verdict(candidate: Candidate) -> str:
     if candidate.kept or candidate.refused:
-        return candidate.refused or ("kept" if candidate.speedup >= 1.0 else "kept, though not faster than float here")
+        return candidate.refused or (
+            "kept" if candidate.speedup >= 1.0 / TIE else "kept, though not faster than float here"
+        )
     if candidate.precision != FLOAT and candidate.speedup <= 1.0:
         return "not faster than float on this machine, and not chosen"
     return "passes, another one is kept"
