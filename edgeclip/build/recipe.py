@@ -130,12 +130,16 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A recipe with everything it names read, and its paths resolved."""
+    """A recipe with everything it names read, and its paths resolved.
+
+    open: nobody said how to quantize, and the model is not ours: what suits its graph is chosen after the export.
+    """
 
     recipe: Recipe
     sampling: Sampling
     quantization: Quantization
     folder: Path
+    open: bool = False
 
     def path(self, name: str) -> Path:
         """A path written in the recipe, relative to the recipe."""
@@ -163,4 +167,4 @@ def load_plan(path: Path) -> Plan:
     for operator in (*quantization.tflite.multiply, *quantization.tflite.carry):
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", operator):
             raise ConfigError(f"{path}: {operator!r} is not a TFLite operator name", "write it like CONV_2D")
-    return Plan(recipe, sampling, quantization, folder)
+    return Plan(recipe, sampling, quantization, folder, recipe.model is not None and not recipe.quantization)

@@ -53,7 +53,7 @@ def plan_of(recipe: str | Path | None, model: Model) -> tuple[Plan, Path | None]
     if path is not None:
         return load_plan(path), path
     name = name_of(Path(model.image_onnx or model.model).expanduser())
-    return Plan(Recipe(name=name), Sampling(), Quantization(), Path.cwd()), None
+    return Plan(Recipe(name=name), Sampling(), Quantization(), Path.cwd(), open=True), None
 
 
 def recipe_named(model: str) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgeclip.build.quantize import quantize
 from edgeclip.build.report import Report, load_report
 from edgeclip.build.source import Model
 from edgeclip.build.steps import Steps, exclusive
+from edgeclip.build.suited import suited
 from edgeclip.build.verify import verify
 from edgeclip.errors import EngineError
 from edgeclip.progress import Progress, Silent
@@ -88,7 +89,7 @@ def require_tools() -> None:
 
 
 def run(order: Order, progress: Progress) -> BuildResult:
-    plan, quantization, sampling = order.plan, order.plan.quantization, order.plan.sampling
+    sampling = order.plan.sampling
     labels = parse_labels(order.labels) if order.labels else ()
     frames = frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed)  # refused before any work
     graphs = graphs_for(order.targets)
@@ -110,6 +111,11 @@ def run(order: Order, progress: Progress) -> BuildResult:
         graphs=graphs,
     )
     exported = load_facts(exported_in)
+    if order.plan.open:
+        name, chosen = suited(exported_in / "image.onnx")
+        order = replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen))
+        progress.note(f"quantized by calibration/{name}, which suits its graph")
+    plan, quantization = order.plan, order.plan.quantization
     calibrated_in = step(
         "calibrate",
         None,
