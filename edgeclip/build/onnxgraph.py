@@ -1,8 +1,4 @@
-"""An ONNX graph as the build sees it: check it, observe its tensors, write Q/DQ into it.
-
-Explicit Q/DQ is the one form that every TensorRT from 8.5 on and ONNX Runtime take: symmetric int8, activations
-per tensor, weights per output channel and stored as int8.
-"""
+"""An ONNX graph as the build sees it: check it, observe its tensors, store its weights as int8."""
 
 from __future__ import annotations
 
@@ -89,25 +85,6 @@ def observe(path: Path, kinds: Iterable[str], frames: Iterable[npt.NDArray[Any]]
     return ranges
 
 
-def write_qdq(path: Path, kinds: Iterable[str], ranges: dict[str, Range]) -> bytes:
-    """The graph at `path` with Q/DQ at the input and on the weight of every multiplication, and nowhere else."""
-    model = onnx.load(str(path))
-    done: dict[str, str] = {}
-    weights: set[str] = set()
-    before: dict[str, list[onnx.NodeProto]] = {}
-    for node in multiplications(model, kinds):
-        source = node.input[0]
-        added: list[onnx.NodeProto] = []
-        if source not in done:
-            low, high = ranges[source]
-            done[source] = f"{source}.dequantized"
-            added += activation_pair(model, source, max(-low, high, 1e-12) / 127.0)
-        added.append(stored_weight(model, node, weights))
-        before[node.output[0]] = added
-        node.input[0] = done[source]
-    return finish(model, before, weights)
-
-
 def write_weights(path: Path) -> bytes:
     """The graph at `path` with every weight and embedding table stored as int8; it computes in float."""
     model = onnx.load(str(path))
@@ -121,18 +98,6 @@ def write_weights(path: Path) -> bytes:
     for node in multiplications(model, ("Conv", "Gemm", "MatMul")):
         before[node.output[0]] = [stored_weight(model, node, weights)]
     return finish(model, before, weights)
-
-
-def activation_pair(model: onnx.ModelProto, source: str, scale: float) -> list[onnx.NodeProto]:
-    model.graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), f"{source}.scale"))
-    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"{source}.zero"))
-    facts = [f"{source}.scale", f"{source}.zero"]
-    return [
-        helper.make_node("QuantizeLinear", [source, *facts], [f"{source}.quantized"], f"{source}.Q"),
-        helper.make_node(
-            "DequantizeLinear", [f"{source}.quantized", *facts], [f"{source}.dequantized"], f"{source}.DQ"
-        ),
-    ]
 
 
 def stored_weight(model: onnx.ModelProto, node: onnx.NodeProto, replaced: set[str]) -> onnx.NodeProto:

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeclip.build.onnxgraph import check_native, multiplications, observe, session, write_qdq, write_weights
+from edgeclip.build.onnxgraph import check_native, multiplications, observe, session, write_weights
+from edgeclip.build.sites import Graph, sites_of
+from edgeclip.build.spec import by_greatest, quantized
 from edgeclip.errors import DataError
 
 KINDS = ("Conv", "Gemm", "MatMul")
@@ -63,7 +65,9 @@ def test_ranges_are_the_least_and_the_greatest(residual: Path) -> None:
 def test_qdq_is_at_multiplications_and_nowhere_else(residual: Path) -> None:
     some = frames(20)
     ranges = observe(residual, KINDS, some)
-    model = onnx.load_from_string(write_qdq(residual, KINDS, ranges))
+    graph = Graph.load(residual)
+    sites = sites_of(graph, KINDS)
+    model = quantized(graph, sites, by_greatest(sites, {n: max(-low, high) for n, (low, high) in ranges.items()}, ()))
     made_by = {node.output[0]: node.op_type for node in model.graph.node}
     by_name = {node.name: node for node in model.graph.node}
     for name in ("conv", "head"):

@@ -1,4 +1,4 @@
-"""Small Q/DQ ONNX graphs with the bundle's contract, written node by node and by the build's own write_qdq()."""
+"""Small Q/DQ ONNX graphs with the bundle's contract, written node by node and quantized by the build's own code."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from edgeclip.build.onnxgraph import multiplications, write_qdq
+from edgeclip.build.sites import Graph, sites_of
+from edgeclip.build.spec import by_greatest, quantized
 
 KINDS = ("Conv", "Gemm", "MatMul")
 
 
 def quantize(path: Path, reach: float = 4.0) -> None:
     """Put Q/DQ into the float graph at `path`, with made-up ranges."""
-    import onnx
-
-    names = {node.input[0] for node in multiplications(onnx.load(str(path)), KINDS)}
-    path.write_bytes(write_qdq(path, KINDS, dict.fromkeys(names, (-reach, reach))))
+    graph = Graph.load(path)
+    sites = sites_of(graph, KINDS)
+    spec = by_greatest(sites, {site.source: reach for site in sites}, ())
+    path.write_bytes(quantized(graph, sites, spec).SerializeToString())
 
 
 def write_block(path: Path, batch: int | str = 1, size: int = 16, dim: int = 8) -> Path:
