@@ -86,17 +86,24 @@ class Searcher:
             ("whole pixels", self.whole_pixels),
             ("bias correction", self.corrected),
         ]
-        for name, remedy in remedies:
-            if self.late(name):
+        # Twice: what does not help beside a worse fault may help once that is gone.
+        for again in (False, True):
+            kept_any = False
+            for name, remedy in list(remedies):
+                if self.late(name):
+                    break
+                tried = remedy(spec)
+                if tried is spec:
+                    continue
+                result = self.distance(tried)
+                kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
+                self.note(f"{name}, again" if again else name, result, kept)
+                if kept:
+                    spec, best = tried, result
+                    remedies.remove((name, remedy))
+                    kept_any = True
+            if not kept_any:
                 break
-            tried = remedy(spec)
-            if tried is spec:
-                continue
-            result = self.distance(tried)
-            kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
-            self.note(name, result, kept)
-            if kept:
-                spec, best = tried, result
         sensitivity = self.sensitivity(spec) if self.recipe.sensitivity else []
         if self.recipe.fallback:
             spec = self.fallback(spec, best, sensitivity)
