@@ -16,7 +16,7 @@ from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
 # Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
-ELSEWHERE = frozenset({"EDGECLIP_CONFIG", "EDGECLIP_CACHE"})
+ELSEWHERE = frozenset({"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE"})
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]

@@ -49,6 +49,38 @@ class TextBank:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchState:
+    """One watch on one frame.
+
+    probability: 0..1, calibrated and smoothed. enter: what it must reach to begin. on: whether it holds now.
+    """
+
+    name: str
+    probability: float
+    enter: float
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A watch that began or ceased to hold with this frame.
+
+    on: True where it began. began_ns, began_wall_ns: capture of the first frame that counted towards it, by the
+    monotonic and by the wall clock. probability: at this frame; peak: the highest since it began. enter: the threshold.
+    reason: why it ceased ("left", "watches changed", "source ended"), "" where it began.
+    """
+
+    watch: str
+    on: bool
+    began_ns: int
+    began_wall_ns: int
+    probability: float
+    peak: float
+    enter: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What one frame was taken to show.
 
@@ -56,6 +88,7 @@ class Decision:
     order: label indices, best first, at most top_k of them.
     age_ns: capture to decision. drops: frames discarded so far because newer ones came.
     fps: decisions per second, smoothed over about a second; 0.0 until known.
+    watches: every watch in force, in its file's order. changes: those that began or ceased with this frame.
     """
 
     frame_index: int
@@ -68,6 +101,8 @@ class Decision:
     order: tuple[int, ...]
     drops: int
     fps: float
+    watches: tuple[WatchState, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def label(self) -> str:

@@ -1,0 +1,29 @@
+"""Where a device keeps what it must not lose: events not yet delivered, taught labels, installed bundles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgeclip.errors import ConfigError
+
+VARIABLE = "EDGECLIP_STATE"
+
+
+def state_dir(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The state directory, made where it is missing: `named`, $EDGECLIP_STATE, $STATE_DIRECTORY (systemd's), or
+    edgeclip/ in $XDG_STATE_HOME (~/.local/state). Raises ConfigError where it cannot be made."""
+    given = named or environment.get(VARIABLE) or environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        path = Path(given)
+    else:
+        home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "state"
+        path = Path(home) / "edgeclip"
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the state directory {path}: {error.strerror}", f"set {VARIABLE} to a place you may write to"
+        ) from error
+    return path
