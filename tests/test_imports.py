@@ -30,9 +30,9 @@ LEAVES = {
 }
 STAGES = {
     "backends": {"backends"},
-    "decision": {"decision"},
+    "decision": {"decision", "evidence", "presence"},
     "golden": {"golden"},
-    "labels": {"labels"},
+    "labels": {"labels", "watches", "thresholds"},
     "preprocess": {"preprocess", "preprocess_gpu"},
     "similarity": {"similarity"},
     "sinks": {"sinks"},
