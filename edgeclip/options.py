@@ -108,6 +108,15 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
+    parser.add_argument(
+        "--watch", metavar="FILE", help="watches.yaml: sentences to wait for, each on its own; watched while running"
+    )
+    parser.add_argument(
+        "--unknown",
+        type=_zero_or_more,
+        metavar="RATE",
+        help="share of frames that do show a label and may be called unknown, 0 to turn it off (default: 0.05)",
+    )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")

@@ -91,10 +91,30 @@ def unknown_level(labels: int, missed: float) -> float:
     return high
 
 
-def unknown_probability(best: float, level: float, null: Null) -> float:
-    """That a frame shows nothing asked: 0.5 where its best label's cosine stands at `level` (unknown_level())."""
-    deviations = (best - null.mean) / null.spread
-    return 1.0 / (1.0 + math.exp(min(max(STEEP * (deviations - level), -LIMIT), LIMIT)))
+class Unknown:
+    """How likely a frame shows none of the labels. missed: the rate of unknown_level(); None: never."""
+
+    def __init__(self, null: Null, missed: float | None) -> None:
+        self._null = null
+        self._missed = missed
+        self._labels = 0
+        self._level = 0.0
+
+    def among(self, labels: int) -> None:
+        """How many labels there are from now on."""
+        self._labels = labels
+        self._level = unknown_level(labels, self._missed) if labels and self._missed is not None else -np.inf
+
+    def miss(self, missed: float | None) -> None:
+        """The rate from now on."""
+        self._missed = missed
+        self.among(self._labels)
+
+    def probability(self, cosines: Floats) -> Floats:
+        """Of a frame's cosines with its labels [1, L]: [1], 0.5 where the best of them stands at the level."""
+        deviations = (float(cosines.max()) - self._null.mean) / self._null.spread
+        odds = STEEP * (deviations - self._level)
+        return np.array([1.0 / (1.0 + math.exp(max(odds, -LIMIT))) if odds < LIMIT else 0.0], np.float32)
 
 
 def _normal(value: float, of: tuple[float, float]) -> float:

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType, TracebackType
 from typing import Any, TextIO
@@ -14,13 +14,12 @@ from typing import Any, TextIO
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.runtime.ahead import Ahead
-from edgeclip.runtime.ahead import Preprocess as MakeBatch
+from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
+from edgeclip.runtime.crops import Preprocess as MakeBatch
 from edgeclip.runtime.golden import ConstantGuard, check_golden
-from edgeclip.runtime.labelbank import load_bank, usual_labels
-from edgeclip.runtime.labels import LabelFile, labels_from_options
-from edgeclip.runtime.labelwatch import LabelWatch
+from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
 from edgeclip.runtime.preprocess import Preprocessor
@@ -28,7 +27,7 @@ from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Engine, Label, Source
+from edgeclip.types import Engine, Source
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
@@ -69,18 +68,18 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
     """
     feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
-    edits, labels = _labels(config, bundle, notify)
+    asked = read_asked(config, bundle, notify)
     with ExitStack() as stack:
         bundle, engine = _image_engine(bundle, config, notify)
         stack.callback(engine.close)
         check_golden(engine, bundle)
         embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
-        bank = embed(labels)
-        watch = stack.enter_context(LabelWatch(edits, embed, notify)) if edits is not None else None
+        sources = [feed.source for feed in feeds]
+        names = [source.name for source in sources]
+        looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
 
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
-        sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
         sinks = []
@@ -91,16 +90,19 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
             sinks.append(sink)
         pipeline = Pipeline(
             engine=engine,
-            bank=bank,
+            bank=looking.bank,
             scoring=bundle.manifest.scoring,
             tracks=[_track(source, config) for source in sources],
             sinks=sinks,
             top=config.top,
             check=ConstantGuard().check,
             self_test=functools.partial(check_golden, engine, bundle),
-            fresh_bank=watch.take if watch is not None else _no_bank,
+            fresh_bank=looking.fresh_bank,
+            watching=looking.watching,
+            unknown=looking.unknown,
         )
-        ahead = stack.enter_context(Ahead(feeds, _preprocessing(bundle.manifest.preprocess, config, stack)))
+        make_batch = _preprocessing(bundle.manifest.preprocess, config, stack)
+        ahead = stack.enter_context(Ahead(feeds, make_batch, looking.regions))
         return pipeline.run(ahead, stop, config.max_frames)
 
 
@@ -170,20 +172,6 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
     return Supervisor(construct, wait=config.wait, on_event=notify)
 
 
-def _labels(config: Config, bundle: Bundle, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
-    """The label file to watch, if there is one, and the labels to begin with."""
-    if config.labels:
-        edits = LabelFile(config.labels)
-        return edits, edits.labels
-    if config.label:
-        return None, labels_from_options(config.label)
-    labels = usual_labels(bundle)
-    if config.source != ("demo",):
-        whose = "built-in everyday ones" if bundle.manifest.text.bank is None else "names in the bundle's bank"
-        notify(f"no labels given: using the {len(labels)} {whose} (--labels FILE or --label TEXT)")
-    return None, labels
-
-
 def _track(source: Source, config: Config) -> Track:
     """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
     picture = not source.live and source.fps is None
@@ -199,7 +187,3 @@ def _rate(source: Source) -> float | None:
     if source.live:
         return min(source.fps, source.max_fps)
     return source.fps / math.ceil(source.fps / source.max_fps - 1e-6)  # every k-th frame
-
-
-def _no_bank() -> None:
-    return None

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.region import Regions
 from edgeclip.runtime.background import Background, Embed, as_written
 from edgeclip.runtime.evidence import SAME, Floats, log_odds
 from edgeclip.runtime.presence import Rule
 from edgeclip.runtime.thresholds import Thresholds
-from edgeclip.runtime.watches import ENTER, Region, Watch, WatchFile, usual_leave
+from edgeclip.runtime.watches import ENTER, Watch, WatchFile, usual_leave
 from edgeclip.types import Embeddings, Label
 
 
@@ -27,7 +28,7 @@ class WatchBank:
     """
 
     watches: tuple[Watch, ...]
-    regions: tuple[Region | None, ...]
+    regions: Regions
     region: npt.NDArray[np.int64]
     rules: tuple[Rule, ...]
     half_life_s: npt.NDArray[np.float64]
@@ -64,7 +65,7 @@ def load_watch_bank(
     for row, watch in enumerate(watches):
         for column, text in enumerate(watch.negative):
             negative[row, column] = len(watches) + negatives.index(text)
-    regions = tuple(dict.fromkeys([None, *(watch.region for watch in watches)]))
+    regions: Regions = tuple(dict.fromkeys([None, *(watch.region for watch in watches)]))
     return WatchBank(
         watches=watches,
         regions=regions,

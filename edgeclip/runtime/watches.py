@@ -22,45 +22,20 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edgeclip.region import Region
 from edgeclip.types import Label
 from edgeclip.yamlfile import load_yaml
 
 ENTER = 0.8
 LEAVE_BELOW = 1.0  # log-odds from the enter threshold down to the leave threshold, where a watch names none
 MISSED = 0.05
+MAX_REGIONS = 15
 
 Name = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"\S", description="shown to people, unique")]
 Prompt = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\S")]
 Prompts = Annotated[list[Prompt], Meta(max_length=64)]
-Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
-Point = tuple[Fraction, Fraction]
-
-
-class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A part of the frame, in fractions of its width and height from the top left: a box or a polygon.
-
-    box: left, top, right, bottom. polygon: corners (x, y), at least three; what lies outside of it is not seen.
-    """
-
-    box: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
-    polygon: Annotated[tuple[Point, ...], Meta(min_length=3, max_length=64)] | None = None
-
-    def __post_init__(self) -> None:
-        if (self.box is None) == (self.polygon is None):
-            raise ValueError("a region is either a box or a polygon")
-        left, top, right, bottom = self.bounds
-        if right - left < 0.01 or bottom - top < 0.01:
-            raise ValueError("the region is less than a hundredth of the frame wide or high: left, top, right, bottom")
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """left, top, right, bottom."""
-        if self.polygon is not None:
-            across, down = zip(*self.polygon, strict=True)
-            return min(across), min(down), max(across), max(down)
-        return self.box or (0.0, 0.0, 1.0, 1.0)
 
 
 class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -127,6 +102,8 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         if not self.watches and not self.labels:
             raise ValueError("neither `watches` nor `labels` say what to look for")
         _refuse_doubles("watches", [watch.name for watch in self.watches])
+        if len({watch.region for watch in self.watches} - {None}) > MAX_REGIONS:
+            raise ValueError(f"more than {MAX_REGIONS} different regions: each is one more inference for every frame")
         for label in self.labels:
             if isinstance(label, dict) and len(label) != 1:
                 raise ValueError("a label with prompts is one `name: [prompt, prompt]`")

@@ -10,12 +10,12 @@ from edgeclip.runtime.evidence import (
     LIMIT,
     MATCHED,
     Null,
+    Unknown,
     likeness,
     log_odds,
     measure_null,
     probability,
     unknown_level,
-    unknown_probability,
 )
 
 NULL = Null(mean=0.2, spread=0.02, scene=2.0, scale=100.0)
@@ -92,7 +92,16 @@ def test_the_unknown_level_keeps_its_rate_where_cosines_are_as_assumed() -> None
     assert np.mean(best < unknown_level(10, 0.05)) == pytest.approx(0.05, abs=0.006)
 
 
-def test_unknown_is_even_at_its_level() -> None:
-    assert unknown_probability(0.2 + 2 * 0.02, 2.0, NULL) == pytest.approx(0.5)
-    assert unknown_probability(0.4, 2.0, NULL) < 0.01 < 0.99 < unknown_probability(0.1, 2.0, NULL)
-    assert 0.0 < unknown_probability(1.0, 2.0, NULL) < 1e-12
+def test_unknown_is_even_at_its_level_whatever_the_number_of_labels() -> None:
+    for labels in (1, 7):
+        unknown = Unknown(NULL, 0.05)
+        unknown.among(labels)
+        level = NULL.mean + unknown_level(labels, 0.05) * NULL.spread
+        cosines = np.full((1, labels), -1.0, np.float32)
+        found = []
+        for best in (level, level + 0.1, level - 0.1, 1.0, -1.0):
+            cosines[0, -1] = best
+            found.append(float(unknown.probability(cosines)[0]))
+        assert found[0] == pytest.approx(0.5, abs=1e-3)
+        assert found[1] < 0.01 < 0.99 < found[2]
+        assert np.isfinite(found).all()

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from edgeclip.region import Region
 from edgeclip.runtime.background import Background
 from edgeclip.runtime.evidence import Null
 from edgeclip.runtime.thresholds import Thresholds, Tuned
 from edgeclip.runtime.watchbank import load_watch_bank
-from edgeclip.runtime.watches import Region, Watch, WatchFile, usual_leave
+from edgeclip.runtime.watches import Watch, WatchFile, usual_leave
 from edgeclip.types import Label, TextBank
 
 AXES = ("cat", "dog", "wall", "sofa")  # each its own direction

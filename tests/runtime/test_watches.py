@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgeclip.errors import ConfigError, DataError
+from edgeclip.region import Region
 from edgeclip.runtime.thresholds import Thresholds, Tuned, read_thresholds, thresholds_path, write_thresholds
-from edgeclip.runtime.watches import Region, WatchFile, load_watches, usual_leave, watches_schema
+from edgeclip.runtime.watches import WatchFile, load_watches, usual_leave, watches_schema
 from edgeclip.types import Label
 
 DOCS = Path(__file__).parents[2] / "docs"
