@@ -99,9 +99,9 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
 
 
 def _labels_list(file: str, json: bool = False) -> int:
-    from edgeclip.runtime.labels import parse_labels
+    from edgeclip.collisions import sentences_of
 
-    labels = parse_labels(file)
+    labels = [sentence.label for sentence in sentences_of(file) if sentence.kind != "negative"]
     if json:
         _print_json({label.name: list(label.prompts) for label in labels})
     else:
@@ -112,12 +112,12 @@ def _labels_list(file: str, json: bool = False) -> int:
 
 def _labels_embed(file: str, bundle: str | None = None, threads: int | None = None) -> int:
     from edgeclip.bundle import open_bundle
+    from edgeclip.collisions import sentences_of
     from edgeclip.progress import progress_for
     from edgeclip.runtime.background import load_background
     from edgeclip.runtime.labelbank import load_bank
-    from edgeclip.runtime.labels import parse_labels
 
-    opened, labels = open_bundle(bundle or _usual_bundle()), parse_labels(file)
+    opened, labels = open_bundle(bundle or _usual_bundle()), [sentence.label for sentence in sentences_of(file)]
     with progress_for(sys.stderr) as progress:
         progress.stage(f"embedding {file}", len(labels))
         bank = load_bank(opened, labels, threads=threads, notices=progress.note)

@@ -70,7 +70,7 @@ def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMI
 
     Cosines are taken less the mean of the background's texts.
     """
-    sentences = watch_sentences(path) if Path(path).suffix.lower() in YAML else label_sentences(path)
+    sentences = sentences_of(path)
     embed = functools.partial(load_bank, bundle)
     texts = embed([sentence.label for sentence in sentences]).embeddings
     mean = embed(background_labels(bundle)).embeddings.mean(axis=0)
@@ -101,7 +101,10 @@ def collisions(sentences: Sequence[Sentence], cosines: Floats, limit: float) -> 
     return sorted(found, key=lambda collision: -collision.similarity)
 
 
-def label_sentences(path: str | os.PathLike[str]) -> list[Sentence]:
+def sentences_of(path: str | os.PathLike[str]) -> list[Sentence]:
+    """All that a labels file, or a watches file (.yaml, .yml), has embedded. Raises DataError."""
+    if Path(path).suffix.lower() in YAML:
+        return watch_sentences(path)
     return [Sentence("label", label, line, "") for line, label in numbered_labels(path)]
 
 

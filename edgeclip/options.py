@@ -157,7 +157,7 @@ def _add_labels(commands: Any) -> None:
     listed = _add(actions, "labels list", "print the labels, with their own prompts")
     embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
-        parser.add_argument("file", metavar="FILE", help="labels, one a line")
+        parser.add_argument("file", metavar="FILE", help="labels, one a line, or a watches.yaml")
     check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
