@@ -37,6 +37,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
     crop on the GPU.
+    ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
+    what is left for the sinks after SIGTERM has so long.
     """
 
     source: tuple[Text, ...] = ()
@@ -59,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gpu_preprocess: bool = False
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
+    ready_timeout_s: Seconds = 30.0
+    drain_timeout_s: Seconds = 10.0
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import math
 import os
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import FrameType, TracebackType
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
+from edgeclip.errors import ConfigError
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.ahead import Preprocess as MakeBatch
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.golden import ConstantGuard, check_golden
+from edgeclip.runtime.heartbeat import Heartbeat
+from edgeclip.runtime.journal import WARNING, Notice
 from edgeclip.runtime.labelbank import load_bank, usual_labels
 from edgeclip.runtime.labels import LabelFile, labels_from_options
 from edgeclip.runtime.labelwatch import LabelWatch
@@ -27,68 +28,79 @@ from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
+from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Engine, Label, Source
+from edgeclip.types import Engine, Label, Sink, Source, TextBank
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
 
 
-class StopSignals:
-    """While entered, SIGINT and SIGTERM only set a flag: call it to ask. The second one acts as it always did."""
+class Prepared(NamedTuple):
+    """What a run needs besides its cameras and sinks: all that can be tried while another run is using those."""
 
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._restore()
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    feeds: list[Supervisor]  # not opened
+    bundle: Bundle
+    engine: Engine  # it has passed the self-test
+    bank: TextBank
+    watch: LabelWatch | None  # not started
 
 
-def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: Callable[[], bool]) -> Summary:
-    """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
-
-    notify: receives one line about something worth knowing; called from any thread.
-    """
+def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack) -> Prepared:
+    """stack: closes what was opened. Raises EdgeclipError."""
     feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
     edits, labels = _labels(config, bundle, notify)
-    with ExitStack() as stack:
-        bundle, engine = _image_engine(bundle, config, notify)
-        stack.callback(engine.close)
-        check_golden(engine, bundle)
-        embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
-        bank = embed(labels)
-        watch = stack.enter_context(LabelWatch(edits, embed, notify)) if edits is not None else None
+    bundle, engine = _image_engine(bundle, config, notify)
+    stack.callback(engine.close)
+    check_golden(engine, bundle)
+    embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
+    bank = embed(labels)
+    watch = LabelWatch(edits, embed, notify) if edits is not None else None
+    return Prepared(feeds, bundle, engine, bank, watch)
 
+
+def rehearse(config: Config, stdout: TextIO, notify: Callable[[str], None]) -> None:
+    """Try all of a configuration that does not need the cameras. Raises EdgeclipError."""
+    if not config.source:
+        raise ConfigError("no source to watch", "name one under `source:`")
+    with ExitStack() as stack:
+        prepared = prepare(config, notify, stack)
+        setting = Setting(stdout, prepared.bundle.manifest.name, prepared.engine.runtime, None, True)
+        for uri in sink_uris(config, stdout):
+            make_sink(uri, setting)
+
+
+def serve(
+    config: Config,
+    stdout: TextIO,
+    notify: Callable[[str], None],
+    stop: Callable[[], bool],
+    heartbeat: Heartbeat | None = None,
+) -> Summary:
+    """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
+
+    notify: receives one line about something worth knowing; called from any thread.
+    stop: asked by the frame loop, at least every fifth of a second.
+    """
+    with ExitStack() as stack:
+        feeds, bundle, engine, bank, watch = prepare(config, notify, stack)
+        if watch is not None:
+            stack.enter_context(watch)
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
         sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
-        sinks = []
+        sinks: list[Sink] = []
         for uri in sink_uris(config, stdout):
             sink = make_sink(uri, setting)
             sink.open()
             stack.callback(sink.close)
             sinks.append(sink)
+        if heartbeat is not None:
+            heartbeat.begin(bundle.manifest.name, feeds)
+            sinks.append(heartbeat)
         pipeline = Pipeline(
             engine=engine,
             bank=bank,
@@ -167,7 +179,10 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
         open_timeout_s=config.open_timeout_s,
         read_timeout_s=config.read_timeout_s,
     )
-    return Supervisor(construct, wait=config.wait, on_event=notify)
+    name = redacted(uri)
+    return Supervisor(
+        construct, wait=config.wait, on_event=lambda text: notify(Notice(text, WARNING, EDGECLIP_SOURCE=name))
+    )
 
 
 def _labels(config: Config, bundle: Bundle, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
