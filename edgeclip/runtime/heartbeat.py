@@ -65,6 +65,11 @@ class Heartbeat:
         self._status_at_s = 0.0
         self._tell("WATCHDOG=1", f"STATUS={bundle}: waiting for the first decision")
 
+    def start_again(self, ready_timeout_s: float) -> None:
+        """Another configuration: ready once it decides."""
+        self.ready_timeout_s, self.ready, self.decided, self._feeds = ready_timeout_s, False, 0, ()
+        self._tell("WATCHDOG=1")
+
     def open(self) -> None:
         return
 

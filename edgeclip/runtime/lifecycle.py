@@ -28,7 +28,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
     if config.recompile:
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
 
-    def refused(error: EdgeclipError) -> None:
+    def refused(error: Exception) -> None:
         notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
 
     def accept() -> Config:
@@ -46,11 +46,12 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
         while True:
             try:
                 summary = serve(config, stdout, notify, over, heartbeat)
-            except EdgeclipError as error:
+            except (EdgeclipError, OSError) as error:
                 if before is None or heartbeat.decided or stop():
                     raise
                 notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
                 config, before = before, None
+                heartbeat.start_again(config.ready_timeout_s)
                 continue
             fresh = reload.take()
             if fresh is None or stop():
@@ -58,10 +59,11 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
                 return summary
             config, before = fresh, config
             stop.drain_timeout_s = config.drain_timeout_s
-            heartbeat.ready_timeout_s, heartbeat.ready = config.ready_timeout_s, False
+            heartbeat.start_again(config.ready_timeout_s)
             notify(f"configuration reloaded ({summary} with the one before)")
 
 
-def told(error: EdgeclipError) -> str:
+def told(error: Exception) -> str:
     """In one line."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message
+    hint = error.hint if isinstance(error, EdgeclipError) else ""
+    return f"{error} ({hint})" if hint else str(error) or type(error).__name__

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from edgeclip.errors import EdgeclipError
 from edgeclip.runtime.notify import sd_notify
 
 T = TypeVar("T")
@@ -17,14 +16,14 @@ class Reload(Generic[T]):
     """ask() leaves a note (from a signal handler); look(), called by the frame loop, starts a check on another thread.
 
     accept() reads the configuration, tries all of it that can be tried beside a running one, and returns it. Where it
-    raises EdgeclipError, the old one stays, and `refused` is told why. look() is True once a new one is accepted: the
+    raises, the old one stays, and `refused` is told why. look() is True once a new one is accepted: the
     run then ends, and take() is what the next one is made of.
     """
 
     def __init__(
         self,
         accept: Callable[[], T],
-        refused: Callable[[EdgeclipError], object],
+        refused: Callable[[Exception], object],
         tell: Callable[..., object] = sd_notify,
     ) -> None:
         self._accept = accept
@@ -55,7 +54,7 @@ class Reload(Generic[T]):
     def _try(self) -> None:
         try:
             accepted = self._accept()
-        except EdgeclipError as error:
+        except Exception as error:  # whatever it is: the run in force goes on
             self._refused(error)
             self._tell("READY=1")
         else:
