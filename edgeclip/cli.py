@@ -199,6 +199,48 @@ def _doctor(bundle: str | None = None, json: bool = False) -> int:
     return UNAVAILABLE if any(check.status == "fail" for check in checks) else OK
 
 
+def _service_install(root: str = "/", dry_run: bool = False, **options: Any) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, install
+
+    place = Place(Path(root), dry_run)
+    install(place, **options)
+    if not dry_run:
+        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: systemctl restart edgeclip")
+    return OK
+
+
+def _service_uninstall(root: str = "/", dry_run: bool = False) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, uninstall
+
+    uninstall(Place(Path(root), dry_run))
+    return OK
+
+
+def _service_status(json: bool = False) -> int:
+    from edgeclip.unit import status, summary
+
+    facts = status()
+    if json:
+        _print_json(facts)
+    else:
+        print("\n".join(summary(facts)))
+    return OK if facts.get("ActiveState") in ("active", "reloading") else UNAVAILABLE
+
+
+def _service_logs(lines: int = 50, follow: bool = False) -> int:
+    from edgeclip.unit import logs_command
+
+    command = logs_command(lines, follow)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        raise EngineError("journalctl is not here: this system has no systemd") from error
+
+
 def _verify(
     bundle: str, data: str | None = None, labels: str | None = None, threads: int | None = None, json: bool = False
 ) -> int:
@@ -401,6 +443,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "eval": _eval,
     "bench": _bench,
     "doctor": _doctor,
+    "service install": _service_install,
+    "service uninstall": _service_uninstall,
+    "service status": _service_status,
+    "service logs": _service_logs,
     "train": _train,
     "capture": _capture,
     "build": _build,
