@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edgeclip.credentials import with_credentials
 from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
@@ -82,7 +83,8 @@ File = msgspec.defstruct(
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None = None) -> Config:
     """Merge the layers. flags: only those the user gave.
 
-    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag.
+    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag. ${credential:NAME} in a value
+    is the secret of that name.
 
     A source or a label set given in a higher layer replaces the lower one's, whole: `label` hides `labels`.
     """
@@ -98,6 +100,7 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: 
         values.update(layer)
     for key, value in flags.items():
         _check_flag(key, value)
+    values = {key: with_credentials(key, value, environment) for key, value in values.items()}
     return msgspec.convert(values, Config)
 
 

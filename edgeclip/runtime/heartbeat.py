@@ -6,6 +6,7 @@ that hangs stops the WATCHDOG=1 messages. A camera that is gone does not: the lo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -55,19 +56,21 @@ class Heartbeat:
         self._feeds: Sequence[Watched] = ()
         self._latest: dict[str, tuple[Decision, float]] = {}
         self._began_s = clock_s()
-        self._feed_at_s = self._status_at_s = 0.0
+        self._feed_at_s, self._status_at_s = 0.0, math.inf
+        self._states: list[str] = []
 
     def begin(self, bundle: str, feeds: Sequence[Watched]) -> None:
         """A run is set up: its engine has passed the self-test, and its sources are open or being waited for."""
         self._bundle, self._feeds = bundle, feeds
         self._latest, self.decided = {}, 0
         self._began_s = self._clock_s()
-        self._status_at_s = 0.0
+        self._states, self._status_at_s = [feed.state for feed in feeds], self._began_s + 1.0
         self._tell("WATCHDOG=1", f"STATUS={bundle}: waiting for the first decision")
 
     def start_again(self, ready_timeout_s: float) -> None:
         """Another configuration: ready once it decides."""
         self.ready_timeout_s, self.ready, self.decided, self._feeds = ready_timeout_s, False, 0, ()
+        self._status_at_s = math.inf
         self._tell("WATCHDOG=1")
 
     def open(self) -> None:
@@ -88,14 +91,15 @@ class Heartbeat:
         if now_s >= self._feed_at_s:
             self._feed_at_s = now_s + self._fed_every_s
             self._tell("WATCHDOG=1")
-        if self._feeds and now_s >= self._status_at_s and (self.decided or now_s - self._began_s >= 1.0):
-            self._status_at_s = now_s + STATUS_S
+        states = [feed.state for feed in self._feeds]
+        if states != self._states or now_s >= self._status_at_s:
+            self._states, self._status_at_s = states, now_s + STATUS_S
             self._tell(f"STATUS={self.status()}")
 
     def _be_ready(self, now_s: float) -> bool:
         if not self._feeds or not (self.decided or self._nobody_comes(now_s)):
             return False
-        self._status_at_s = now_s + STATUS_S
+        self._status_at_s = now_s + 1.0  # the first one knows no rate yet
         self._tell("READY=1", f"STATUS={self.status()}")
         return True
 
