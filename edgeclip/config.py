@@ -39,7 +39,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
     crop on the GPU.
     ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
-    what is left for the sinks after SIGTERM has so long.
+    what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
+    below on; none: the board's own lowest passive trip point.
     """
 
     source: tuple[Text, ...] = ()
@@ -64,6 +65,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     read_timeout_s: Seconds = 2.0
     ready_timeout_s: Seconds = 30.0
     drain_timeout_s: Seconds = 10.0
+    max_temperature_c: Annotated[float, Meta(ge=20.0, le=150.0)] | None = None
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}

@@ -111,6 +111,12 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(

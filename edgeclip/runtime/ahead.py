@@ -7,6 +7,7 @@ that waits (newest wins, the loss is counted); a finite one waits for a free pre
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,9 @@ class Lane:
         self._waiting: deque[tuple[Preprocess, Prepared]] = deque()
         self._lock = threading.Lock()
         self._replaced = 0
+        self.max_fps: float | None = None  # may change at any time
+        self.taken = 0  # frames handed on to the engine
+        self._due_s = 0.0
 
     @property
     def drops(self) -> int:
@@ -69,6 +73,22 @@ class Lane:
     @property
     def reconnects(self) -> int:
         return self.feed.reconnects
+
+    def keeps(self, frame: Frame) -> bool:
+        """Whether this frame is to be used, where max_fps is set. A live source's others are passed over and counted;
+        a finite one is made to wait, and loses none."""
+        limit = self.max_fps
+        if limit is None:
+            return True
+        now_s = time.monotonic()
+        early_s = self._due_s - now_s
+        if early_s > 0.0:
+            if self._newest_wins:
+                self._replaced += 1
+                return False
+            time.sleep(min(early_s, LOOK_UP_S))
+        self._due_s = max(self._due_s + 1.0 / limit, now_s)
+        return True
 
     def put(self, preprocess: Preprocess, prepared: Prepared) -> bool:
         """Let it wait for the engine. False where it took the place of an older one."""
@@ -83,7 +103,10 @@ class Lane:
     def take(self) -> tuple[Preprocess, Prepared] | None:
         """What waits longest; None where nothing does."""
         with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+            if not self._waiting:
+                return None
+            self.taken += 1
+            return self._waiting.popleft()
 
 
 class Ahead:
@@ -134,6 +157,8 @@ class Ahead:
     def _work(self, lane: Lane) -> None:
         try:
             for frame in lane.feed.frames():
+                if not lane.keeps(frame):
+                    continue
                 preprocess = lane.free.get()
                 if preprocess is None:
                     break

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import NamedTuple, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
@@ -30,6 +31,7 @@ from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.runtime.thermal import Thermal
 from edgeclip.types import Engine, Label, Sink, Source, TextBank
 
 HALF_LIFE_S = 0.5
@@ -113,7 +115,11 @@ def serve(
             fresh_bank=watch.take if watch is not None else _no_bank,
         )
         ahead = stack.enter_context(Ahead(feeds, _preprocessing(bundle.manifest.preprocess, config, stack)))
-        return pipeline.run(ahead, stop, config.max_frames)
+        thermal = stack.enter_context(Thermal(ahead.lanes, notify, limit_c=config.max_temperature_c))
+        if heartbeat is not None:
+            heartbeat.extra = thermal.__str__
+        summary = pipeline.run(ahead, stop, config.max_frames)
+        return replace(summary, joules_per_frame=thermal.joules_per_frame)
 
 
 def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None]) -> tuple[Bundle, Engine]:
