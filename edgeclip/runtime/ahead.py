@@ -91,22 +91,22 @@ class Lane:
         return True
 
     def put(self, preprocess: Preprocess, prepared: Prepared) -> bool:
-        """Let it wait for the engine. False where it took the place of an older one."""
+        """Let it wait for the engine. True where nothing waited before."""
         with self._lock:
-            replaces = self._newest_wins and bool(self._waiting)
-            if replaces:
+            waited = bool(self._waiting)
+            if waited and self._newest_wins:
                 self.free.put(self._waiting.popleft()[0])
                 self._replaced += 1
             self._waiting.append((preprocess, prepared))
-        return not replaces
+        return not waited
 
-    def take(self) -> tuple[Preprocess, Prepared] | None:
-        """What waits longest; None where nothing does."""
+    def take(self) -> tuple[tuple[Preprocess, Prepared] | None, bool]:
+        """What waits longest, None where nothing does; and whether more waits."""
         with self._lock:
             if not self._waiting:
-                return None
+                return None, False
             self.taken += 1
-            return self._waiting.popleft()
+            return self._waiting.popleft(), bool(self._waiting)
 
 
 class Ahead:
@@ -116,7 +116,8 @@ class Ahead:
         self.lanes = [
             Lane(number, feed, [make_preprocess() for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
         ]
-        self._ready: SimpleQueue[Lane] = SimpleQueue()  # a lane for each frame that waits in it, and for its end
+        # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
+        self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._running = len(self.lanes)
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"ahead-{lane.number}", daemon=True)
@@ -142,7 +143,9 @@ class Ahead:
                 lane = self._ready.get(timeout=LOOK_UP_S)
             except Empty:
                 continue
-            taken = lane.take()
+            taken, more = lane.take()
+            if more:
+                self._ready.put(lane)
             if taken is None:
                 self._running -= 1
                 if lane.error is not None:
