@@ -28,6 +28,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     source: what to watch (camera:N, rtsp://, http://, file, folder, pattern, csi://N, demo); several side by side.
     labels, label: a label file, or labels themselves; neither: the built-in everyday list.
+    watch: a watches file (docs/watches.md), beside labels or with its own.
+    unknown: share of frames that do show a label and may be called unknown; 0: never say unknown; none: 0.05, or what
+    the watches file says.
     bundle: directory or .tar; none: the nano bundle that comes with edgeclip.
     fps: frames per second to take from a source; none: all it gives.
     top: labels reported per decision; 0 is all of them.
@@ -46,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     source: tuple[Text, ...] = ()
     labels: Text | None = None
     label: tuple[Text, ...] = ()
+    watch: Text | None = None
+    unknown: Annotated[float, Meta(ge=0.0, lt=1.0)] | None = None
     bundle: Text | None = None
     fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
     top: Annotated[int, Meta(ge=0)] = 5

@@ -15,13 +15,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeclip.types import Frame, Pixels, Source
-
-Batch = npt.NDArray[np.uint8]  # [1, H, W, 3] RGB
-Preprocess = Callable[[Pixels], Batch]  # returns its own buffer
+from edgeclip.region import WHOLE, Regions
+from edgeclip.runtime.crops import Batch, Crops, Preprocess
+from edgeclip.types import Frame, Source
 
 SLOTS = 3
 LOOK_UP_S = 0.2  # how soon a stop asked for by a signal handler is seen; a handler may not take locks
@@ -44,22 +40,23 @@ class Prepared:
     """A frame and its engine input, valid until the next one is taken."""
 
     frame: Frame
-    batch: Batch
+    batch: Batch  # [R, H, W, 3]
     lane: int  # which source
+    regions: Regions = WHOLE  # what the rows of the batch show
 
 
 class Lane:
     """One source: its feed, its preprocessors, and what waits for the engine."""
 
-    def __init__(self, number: int, feed: Feed, preprocessors: Sequence[Preprocess]) -> None:
+    def __init__(self, number: int, feed: Feed, preprocessors: Sequence[Crops]) -> None:
         self.number = number
         self.feed = feed
         self.error: BaseException | None = None
-        self.free: SimpleQueue[Preprocess | None] = SimpleQueue()
+        self.free: SimpleQueue[Crops | None] = SimpleQueue()
         for preprocess in preprocessors:
             self.free.put(preprocess)
         self._newest_wins = feed.source.live
-        self._waiting: deque[tuple[Preprocess, Prepared]] = deque()
+        self._waiting: deque[tuple[Crops, Prepared]] = deque()
         self._lock = threading.Lock()
         self._replaced = 0
         self.max_fps: float | None = None  # may change at any time
@@ -90,7 +87,7 @@ class Lane:
         self._due_s = max(self._due_s + 1.0 / limit, now_s)
         return True
 
-    def put(self, preprocess: Preprocess, prepared: Prepared) -> bool:
+    def put(self, preprocess: Crops, prepared: Prepared) -> bool:
         """Let it wait for the engine. True where nothing waited before."""
         with self._lock:
             waited = bool(self._waiting)
@@ -100,7 +97,7 @@ class Lane:
             self._waiting.append((preprocess, prepared))
         return not waited
 
-    def take(self) -> tuple[tuple[Preprocess, Prepared] | None, bool]:
+    def take(self) -> tuple[tuple[Crops, Prepared] | None, bool]:
         """What waits longest, None where nothing does; and whether more waits."""
         with self._lock:
             if not self._waiting:
@@ -110,11 +107,20 @@ class Lane:
 
 
 class Ahead:
-    """Use as a context manager, then iterate: frames of all sources as they come, until all have ended."""
+    """Use as a context manager, then iterate: frames of all sources as they come, until all have ended.
 
-    def __init__(self, feeds: Sequence[Feed], make_preprocess: Callable[[], Preprocess]) -> None:
+    regions(): what is cut from the next frame.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        make_preprocess: Callable[[], Preprocess],
+        regions: Callable[[], Regions] = lambda: WHOLE,
+    ) -> None:
+        self._regions = regions
         self.lanes = [
-            Lane(number, feed, [make_preprocess() for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
+            Lane(number, feed, [Crops(make_preprocess()) for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
         ]
         # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
         self._ready: SimpleQueue[Lane] = SimpleQueue()
@@ -165,7 +171,9 @@ class Ahead:
                 preprocess = lane.free.get()
                 if preprocess is None:
                     break
-                if lane.put(preprocess, Prepared(frame, preprocess(frame.pixels), lane.number)):
+                regions = self._regions()
+                batch = preprocess(frame.pixels, regions)
+                if lane.put(preprocess, Prepared(frame, batch, lane.number, regions)):
                     self._ready.put(lane)
         except BaseException as error:  # carried to the frame loop, which raises it there
             lane.error = error
