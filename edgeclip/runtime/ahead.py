@@ -143,25 +143,46 @@ class Ahead:
             thread.join(timeout=10.0)
 
     def frames(self, stop: Callable[[], bool]) -> Iterator[Prepared]:
-        """Yield until `stop()` or the end of every source. Raises what a source raised, after its last frame."""
+        """groups() of one."""
+        for group in self.groups(stop):
+            yield from group
+
+    def groups(self, stop: Callable[[], bool], most: int = 1) -> Iterator[list[Prepared]]:
+        """Yield until `stop()` or the end of every source: the frame whose turn it is, and up to `most` in all of those
+        that wait as well, for an engine that takes several at once. None is waited for to fill a group.
+
+        Raises what a source raised, after its last frame.
+        """
         while self._running and not stop():
+            held: list[tuple[Lane, Crops]] = []
+            group: list[Prepared] = []
+            while len(group) < most and (found := self._next(wait=not group)) is not None:
+                lane, preprocess, prepared = found
+                held.append((lane, preprocess))
+                group.append(prepared)
             try:
-                lane = self._ready.get(timeout=LOOK_UP_S)
-            except Empty:
-                continue
-            taken, more = lane.take()
-            if more:
-                self._ready.put(lane)
-            if taken is None:
-                self._running -= 1
-                if lane.error is not None:
-                    raise lane.error
-                continue
-            preprocess, prepared = taken
-            try:
-                yield prepared
+                if group:
+                    yield group
             finally:
-                lane.free.put(preprocess)
+                for lane, preprocess in held:
+                    lane.free.put(preprocess)
+
+    def _next(self, wait: bool) -> tuple[Lane, Crops, Prepared] | None:
+        """Whose turn it is; None where nobody is there. wait: for a moment; and a lane's end is noted."""
+        try:
+            lane = self._ready.get(timeout=LOOK_UP_S) if wait else self._ready.get_nowait()
+        except Empty:
+            return None
+        taken, more = lane.take()
+        if more or (taken is None and not wait):
+            self._ready.put(lane)
+        if taken is not None:
+            return lane, *taken
+        if wait:
+            self._running -= 1
+            if lane.error is not None:
+                raise lane.error
+        return None
 
     def _work(self, lane: Lane) -> None:
         try:

@@ -40,8 +40,11 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
     with StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
 
         def over() -> bool:
+            if stop():
+                sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
+                return True
             heartbeat.turn()
-            return stop() or reload.look()
+            return reload.look()
 
         while True:
             try:
@@ -55,7 +58,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
                 continue
             fresh = reload.take()
             if fresh is None or stop():
-                sd_notify("STOPPING=1", f"STATUS={summary}")
+                sd_notify(f"STATUS=stopped: {summary}")
                 return summary
             config, before = fresh, config
             stop.drain_timeout_s = config.drain_timeout_s

@@ -96,6 +96,39 @@ def test_no_source_keeps_another_from_its_turn() -> None:
     assert len({source for _, source in seen[:10]}) == 2
 
 
+def test_an_engine_that_takes_several_gets_what_waits_of_all_sources_in_their_turns() -> None:
+    feeds = [Feed(6, name="a"), Feed(6, name="b"), Feed(2, name="c", error=SourceError("gone"))]
+    groups: list[list[str]] = []
+
+    def look(ahead: Ahead) -> None:
+        for group in ahead.groups(never, most=4):
+            groups.append([f"{prepared.frame.source}{prepared.frame.index}" for prepared in group])
+            time.sleep(0.1)
+
+    with Ahead(feeds, Preprocess) as ahead:
+        time.sleep(0.2)
+        with pytest.raises(SourceError, match="gone"):
+            look(ahead)
+    assert sorted(groups[0][:3]) == ["a0", "b0", "c0"]
+    assert all(len(group) <= 4 for group in groups)
+    assert "c1" in {name for group in groups for name in group}  # nothing is lost that came before the error
+    for name in "ab":
+        indices = [int(seen[1:]) for group in groups for seen in group if seen[0] == name]
+        assert indices == list(range(len(indices)))
+
+
+def test_a_group_is_never_waited_for() -> None:
+    with Ahead([Ticking(20, "yard"), Ticking(20, "door")], Preprocess) as ahead:
+        end_s = time.monotonic() + 1.0
+        ages_ms = [
+            (time.monotonic_ns() - prepared.frame.captured_ns) / 1e6
+            for group in ahead.groups(lambda: time.monotonic() > end_s, most=8)
+            for prepared in group
+        ]
+    assert len(ages_ms) > 20
+    assert np.median(ages_ms) < 25.0
+
+
 class Ticking(Feed):
     """A live source at a rate of its own."""
 
