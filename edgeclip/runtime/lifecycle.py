@@ -29,6 +29,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
 
     def refused(error: Exception) -> None:
+        heartbeat.refused = told(error)
         notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
 
     def accept() -> Config:

@@ -118,7 +118,7 @@ class Machine:
             if time.monotonic() - began_s > limit_s:
                 shown = ""
                 if self._pid:
-                    shown = self.run("systemctl", "status", "edgeclip.service", check=False) + self.journal("-n", "30")
+                    shown = self.run("systemctl", "status", "edgeclip.service", check=False) + self.journal()[-3000:]
                 raise AssertionError(f"{complaint} within {limit_s} s\n{shown}")
             time.sleep(0.02)
         return time.monotonic() - began_s
