@@ -45,7 +45,7 @@ def copied(pixels: Pixels) -> Batch:
     return pixels[None]
 
 
-def ages_ms(dead: str, seconds: float = 3.0) -> dict[str, list[float]]:
+def ages_ms(dead: str, seconds: float = 2.0) -> dict[str, list[float]]:
     """Frame ages at the engine, by camera, of two cameras that live and a third."""
     cameras = [Camera("yard"), Camera("gate", dead), Camera("door")]
     feeds = [Supervisor(lambda camera=camera: camera, wait=True, stall_timeout_s=1.0) for camera in cameras]
@@ -70,5 +70,5 @@ def test_a_dead_camera_slows_no_other() -> None:
         ages = ages_ms(dead)
         assert ages["gate"] == []
         for camera in ("yard", "door"):
-            assert len(ages[camera]) > 3.0 * 20 * 0.75, f"{camera} while the gate {dead}"
+            assert len(ages[camera]) > 2.0 * 20 * 0.7, f"{camera} while the gate {dead}"
             assert np.percentile(ages[camera], 95) < 50.0, f"{camera} while the gate {dead}"
