@@ -52,29 +52,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: EdgeclipError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  fix: {error.hint}", file=sys.stderr)
+    from edgeclip.runtime import journal
+    from edgeclip.runtime.notify import sd_notify
+
+    fix = f"\n  fix: {error.hint}" if error.hint else ""
+    journal.write(sys.stderr, f"error: {error.message}{fix}", journal.ERROR, {"EDGECLIP_EXIT": str(error.exit_code)})
+    sd_notify(f"STATUS=failed: {error.message}{f' ({error.hint})' if error.hint else ''}")
 
 
 def _notice(text: str) -> None:
-    print(f"edgeclip: {text}", file=sys.stderr, flush=True)
+    from edgeclip.runtime import journal
+
+    if isinstance(text, journal.Notice):
+        journal.write(sys.stderr, f"edgeclip: {text}", text.priority, text.fields)
+    else:
+        journal.write(sys.stderr, f"edgeclip: {text}", journal.INFO)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def _run(config: str | None = None, **flags: Any) -> int:
-    from edgeclip.config import load_config
+    from edgeclip.config import Config, load_config
 
-    settings = load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
-    if not settings.source:
+    def load() -> Config:
+        return load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
+
+    if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.runtime.service import StopSignals, serve
+    from edgeclip.runtime.lifecycle import run_for_months
 
-    with StopSignals() as stop:
-        summary = serve(settings, sys.stdout, _notice, stop)
-    _notice(str(summary))
+    if "NOTIFY_SOCKET" in os.environ:
+        importlib.import_module("faulthandler").enable()  # where every thread was when the watchdog bit
+    _notice(str(run_for_months(load, sys.stdout, _notice)))
     return OK
 
 
@@ -205,6 +215,48 @@ def _doctor(bundle: str | None = None, json: bool = False) -> int:
     return UNAVAILABLE if any(check.status == "fail" for check in checks) else OK
 
 
+def _service_install(root: str = "/", dry_run: bool = False, **options: Any) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, install
+
+    place = Place(Path(root), dry_run)
+    install(place, **options)
+    if not dry_run:
+        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: systemctl restart edgeclip")
+    return OK
+
+
+def _service_uninstall(root: str = "/", dry_run: bool = False) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, uninstall
+
+    uninstall(Place(Path(root), dry_run))
+    return OK
+
+
+def _service_status(json: bool = False) -> int:
+    from edgeclip.unit import status, summary
+
+    facts = status()
+    if json:
+        _print_json(facts)
+    else:
+        print("\n".join(summary(facts)))
+    return OK if facts.get("ActiveState") in ("active", "reloading") else UNAVAILABLE
+
+
+def _service_logs(lines: int = 50, follow: bool = False) -> int:
+    from edgeclip.unit import logs_command
+
+    command = logs_command(lines, follow)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        raise EngineError("journalctl is not here: this system has no systemd") from error
+
+
 def _verify(
     bundle: str, data: str | None = None, labels: str | None = None, threads: int | None = None, json: bool = False
 ) -> int:
@@ -288,7 +340,7 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
 
     from edgeclip.capture.session import CaptureOptions, capture
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
 
     if not source:
         raise UsageError("no source to capture from", "try `--camera 0`, or `--source rtsp://HOST/PATH`")
@@ -407,6 +459,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "eval": _eval,
     "bench": _bench,
     "doctor": _doctor,
+    "service install": _service_install,
+    "service uninstall": _service_uninstall,
+    "service status": _service_status,
+    "service logs": _service_logs,
     "train": _train,
     "capture": _capture,
     "build": _build,

@@ -39,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_eval(commands)
     _add_bench(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
     _add_capture(commands)
     _add_build(commands)
@@ -119,6 +120,12 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
@@ -180,6 +187,31 @@ def _add_doctor(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_service(commands: Any) -> None:
+    group = commands.add_parser("service", help="install the systemd service, or say how it is", description="systemd.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "service install",
+        "put the unit, its user and its configuration in place; safe to repeat",
+        "Configuration that is there stays. Run it again after adding a file to /etc/edgeclip/credentials.",
+    )
+    uninstall = _add(actions, "service uninstall", "take it away; configuration and state stay")
+    for parser in (install, uninstall):
+        parser.add_argument("--root", metavar="DIR", help="of an image that is being made, instead of this system")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    install.add_argument("--exec", dest="executable", metavar="PATH", help="edgeclip's, as the service will see it")
+    install.add_argument(
+        "--gpu", action=argparse.BooleanOptionalAction, help="access to NVIDIA devices (default: where there are any)"
+    )
+    install.add_argument("--now", action="store_true", help="start it too")
+    status = _add(actions, "service status", "how it is; exit code 69 where it is not active")
+    status.add_argument("--json", action="store_true", help="systemd's properties as one JSON object")
+    logs = _add(actions, "service logs", "its lines in the journal")
+    logs.add_argument("--lines", type=_at_least_one, metavar="N", help="the last N (default: 50)")
+    logs.add_argument("--follow", action="store_true", help="and those to come")
 
 
 def _add_verify(commands: Any) -> None:

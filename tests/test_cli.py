@@ -134,10 +134,11 @@ def test_every_run_option_is_a_config_key_and_every_key_an_option_or_a_time_out(
     from edgeclip.config import FIELDS
 
     options = "--json --realtime --wait --source x --labels x --label x --bundle x --fps 1 --top 1 --sink x --record x"
+    options += " --max-temperature-c 80"
     options += " --snapshot x --max-frames 1 --threads 1 --backend x --smoothing 1 --recompile --gpu-preprocess"
     options += " --watch x --unknown 0"
     given = vars(make_parser().parse_args(["run", *options.split()]))
-    assert set(given) - {"command"} == set(FIELDS) - {"open_timeout_s", "read_timeout_s"}
+    assert set(given) - {"command"} == set(FIELDS) - {key for key in FIELDS if key.endswith("_timeout_s")}
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
