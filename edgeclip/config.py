@@ -39,7 +39,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     realtime: play files at their own rate. smoothing: half-life in seconds; none: 0.5 for video, 0 for single pictures.
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
-    crop on the GPU.
+    crop on the GPU. taught: labels that were taught with pictures (`edgeclip teach`) are refined by them.
     """
 
     source: tuple[Text, ...] = ()
@@ -62,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wait: bool = False
     recompile: bool = False
     gpu_preprocess: bool = False
+    taught: bool = True
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
 

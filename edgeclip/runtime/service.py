@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
+from edgeclip.errors import ConfigError
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
@@ -27,6 +28,8 @@ from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.runtime.taughtlabels import TaughtLabels
+from edgeclip.state import state_dir
 from edgeclip.types import Engine, Source
 
 HALF_LIFE_S = 0.5
@@ -76,7 +79,8 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
         embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
         sources = [feed.source for feed in feeds]
         names = [source.name for source in sources]
-        looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
+        taught = _taught(bundle, notify) if config.taught else None
+        looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify, taught))
 
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
@@ -170,6 +174,16 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
         read_timeout_s=config.read_timeout_s,
     )
     return Supervisor(construct, wait=config.wait, on_event=notify)
+
+
+def _taught(bundle: Bundle, notify: Callable[[str], None]) -> TaughtLabels | None:
+    """None, aloud, on a device without a place for what is taught."""
+    try:
+        state = state_dir()
+    except ConfigError as error:
+        notify(f"no taught labels: {error.message}")
+        return None
+    return TaughtLabels(bundle, state, notify)
 
 
 def _track(source: Source, config: Config) -> Track:
