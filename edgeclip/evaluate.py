@@ -72,6 +72,7 @@ class EvalResult:
     skipped: pictures left out of these, because they have no label or one that is not among the labels.
     labels: size of the label set. classes: by label, in the label set's order, those with pictures only.
     confusions: the most frequent mistakes, at most TOP_CONFUSIONS. ms_per_image_p50: preprocessing and engine.
+    taught: how many of the labels were refined by taught pictures.
     """
 
     bundle: str
@@ -86,6 +87,7 @@ class EvalResult:
     retrieval: Retrieval | None
     classes: tuple[ClassAccuracy, ...]
     confusions: tuple[Confusion, ...]
+    taught: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -141,10 +143,11 @@ def evaluate(
             "use the names of the data's own labels, or leave --labels away to take those",
         )
     predicted = places = wanted
+    refined = 0
     if rows:
         label_bank = bank(labels, "labels")
         if taught is not None:
-            label_bank = taught.refine(label_bank)
+            label_bank, refined = taught.refine(label_bank), len(taught.counts)
         predicted, places = rank_of_wanted(images[rows], label_bank.embeddings, wanted, label_bank.refinement)
     retrieval = None
     if texts:
@@ -166,6 +169,7 @@ def evaluate(
         retrieval=retrieval,
         classes=_classes(wanted, places, spelled),
         confusions=_confusions(wanted, predicted, spelled),
+        taught=refined,
     )
 
 

@@ -8,7 +8,8 @@ Three ways are known to work, each best somewhere, and each is a closed form ove
     probe       a linear probe, ridge regression of the labels on the shots, added to the text classifier and so
                 shrunk towards it; best where there are many shots
 
-Each is added to the text's similarities with a weight. Way and weight are what predict left-out shots best
+Each is added to the text's similarities with a weight; where every label was taught, the text may count for less. Way
+and weights are what predict left-out shots best
 (leave-one-out, in closed form), while the *negatives*, which show no taught label, stay what the text says they are.
 
 Embeddings of pictures lie in a narrow cone (Liang et al., "Mind the Gap", 2022): any two have a high cosine. All of
@@ -33,6 +34,7 @@ WAYS = ("prototypes", "cache", "probe")
 WEIGHTS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)  # in logits
 BETAS = (2.0, 5.0, 10.0)
 RIDGES = (0.3, 1.0, 3.0)
+TEXT_SHARES = (1.0, 0.5, 0.2)  # of the text, where every label was taught
 FIRST_RIDGE, FIRST_WEIGHT = 1.0, 32.0  # of the probe, where no label has a second shot to judge by
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
@@ -85,6 +87,17 @@ class _Setting:
     scores: Floats
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """A setting with its weight, and the text's share. right: fraction of the shots recognised."""
+
+    loss: float
+    weight: float
+    share: float
+    setting: _Setting
+    right: float
+
+
 def fit(
     texts: Embeddings, scale: float, shots: Embeddings, rows: Rows, background: Embeddings, ways: tuple[str, ...] = WAYS
 ) -> Fit:
@@ -107,18 +120,22 @@ def fit(
         return Fit(_refinement(examples, chosen, weight / scale, columns), "probe", weight, text_right, None)
 
     start = _loss(examples.logits, examples, judged)
-    tried: list[tuple[float, float, _Setting, float]] = []
+    tried: list[_Trial] = []
     for setting in _settings(examples, ways):
-        for weight in WEIGHTS:
-            refined = examples.logits.copy()
-            refined[:, : len(columns)] += weight * setting.scores
-            tried.append((_loss(refined, examples, judged), weight, setting, _right(refined, own)))
-    best, _, setting, _ = min(tried, key=lambda one: one[0])
-    if best >= start:
+        for share in (1.0,) if len(others) else TEXT_SHARES:
+            for weight in WEIGHTS:
+                refined = share * examples.logits
+                refined[:, : len(columns)] += weight * setting.scores
+                loss = _loss(refined, examples, judged)
+                tried.append(_Trial(loss, weight, share, setting, _right(refined, own)))
+    best = min(tried, key=lambda one: one.loss)
+    if best.loss >= start:
         return Fit(None, "text", 0.0, text_right, text_right)
-    limit = start - (ENOUGH if len(others) else 1.0) * (start - best) + 1e-9
-    _, weight, _, right = min((one for one in tried if one[2] is setting and one[0] <= limit), key=lambda one: one[1])
-    return Fit(_refinement(examples, setting, weight / scale, columns), setting.way, weight, text_right, right)
+    if len(others):
+        limit = start - ENOUGH * (start - best.loss)
+        best = next(one for one in tried if one.setting is best.setting and one.loss <= limit)
+    refinement = _refinement(examples, best.setting, best.weight / scale, columns, best.share)
+    return Fit(refinement, best.setting.way, best.weight, text_right, best.right)
 
 
 def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows:
@@ -172,17 +189,17 @@ def _settings(examples: _Examples, ways: tuple[str, ...]) -> Iterator[_Setting]:
             yield _Setting("probe", ridge, (fitted - leverage * residual) / (1.0 - leverage))
 
 
-def _refinement(examples: _Examples, chosen: _Setting, weight: float, columns: Rows) -> Refinement:
+def _refinement(examples: _Examples, chosen: _Setting, weight: float, columns: Rows, share: float = 1.0) -> Refinement:
     """weight: in similarities."""
     centre = _f32(examples.centre)
     if chosen.way == "cache":
         keys = _f32(examples.keys[: examples.shots].T)
-        return Refinement(columns, centre, keys, _f32(weight * _votes(examples)), chosen.shape)
+        return Refinement(columns, centre, keys, share, _f32(weight * _votes(examples)), chosen.shape)
     if chosen.way == "prototypes":
         linear = _unit(_sums(examples)).T
     else:
         _, _, linear = _ridge(examples, chosen.shape)
-    return Refinement(columns, centre, _f32(weight * linear))
+    return Refinement(columns, centre, _f32(weight * linear), share)
 
 
 def _sums(examples: _Examples) -> Floats:
@@ -199,7 +216,7 @@ def _votes(examples: _Examples) -> Floats:
 def _ridge(examples: _Examples, ridge: float) -> tuple[Floats, Floats, Floats]:
     """(Z'WZ + ridge I)^-1 [D, D], the targets less their mean [M, K], and what regresses these on the keys [D, K]."""
     keys, weights = examples.keys, examples.weights[:, None]
-    inverse: Floats = np.linalg.inv(keys.T @ (weights * keys) + ridge * np.eye(keys.shape[1]))
+    inverse = np.asarray(np.linalg.inv(keys.T @ (weights * keys) + ridge * np.eye(keys.shape[1])), np.float64)
     residual: Floats = examples.targets - (weights * examples.targets).sum(axis=0) / weights.sum()
     return inverse, residual, inverse @ (keys.T @ (weights * residual))
 

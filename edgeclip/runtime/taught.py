@@ -15,7 +15,8 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True, eq=False)
 class Refinement:
     """For K of the labels in force. With z the direction of a picture from `centre` [D], their similarities gain
-    z @ matrix [D, K], or, with values [N, K], exp(beta (z @ matrix [D, N] - 1)) @ values.
+    z @ matrix [D, K], or, with values [N, K], exp(beta (z @ matrix [D, N] - 1)) @ values. All similarities count
+    `share` before.
 
     columns: [K], the labels' places in the bank.
     """
@@ -23,6 +24,7 @@ class Refinement:
     columns: npt.NDArray[np.int64]
     centre: Floats
     matrix: Floats
+    share: float = 1.0
     values: Floats | None = None
     beta: float = 0.0
 
@@ -36,4 +38,6 @@ class Refinement:
             gain *= np.float32(self.beta)
             np.exp(gain, out=gain)
             gain = gain @ self.values
+        if self.share != 1.0:
+            similarities *= np.float32(self.share)
         similarities[:, self.columns] += gain

@@ -36,7 +36,8 @@ def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, 
 class TaughtLabels:
     """What was taught to a bundle's model.
 
-    edits: the file it is kept in, to be followed while it changes. latest: the bank that was refined last.
+    edits: the file it is kept in, to be followed while it changes. latest: the bank that was refined last. counts: of
+    its taught labels, how many shots each has.
     """
 
     def __init__(self, bundle: Bundle, state: Path, notify: Callable[[str], None]) -> None:
@@ -51,6 +52,7 @@ class TaughtLabels:
         self._plain: TextBank | None = None
         self._said = ""
         self.latest: TextBank | None = None
+        self.counts: Counter[str] = Counter()
 
     def refine(self, bank: TextBank) -> TextBank:
         """The bank itself where nothing in it was taught. What counts is said once, and when it changes."""
@@ -68,6 +70,7 @@ class TaughtLabels:
     def _refine(self, bank: TextBank) -> TextBank:
         found, counts = fit_bank(bank, self._shots, self._bundle)
         self.latest = bank if found is None else replace(bank, refinement=found.refinement)
+        self.counts = counts
         said = self._foreign(bank) if found is None else _told(found, counts)
         if said and said != self._said:
             self._notify(said)

@@ -10,6 +10,8 @@ from edgeclip.types import Embeddings
 FEWEST = 4  # shots of a label before one of them can be told from the rest
 SPREADS = 3.5  # below the median, in robust standard deviations: Iglewicz and Hoaglin, 1993
 LEAST_SPREAD = 0.05
+UNRELATED = 0.2  # cosine, from the centre: two pictures of different things
+NEARER = 0.4  # to another label than to its own: 0.54 for a planted dog among guitars, 0.34 for a real guitar
 MOST = 0.25  # of a label's shots
 
 
@@ -17,7 +19,8 @@ def outliers(embeddings: Embeddings, labels: list[str], background: Embeddings) 
     """Rows of embeddings [N, D] that are better left out, and why. background [B, D]: pictures of whatever.
 
     A shot is one where its cosine to the mean of its label's other shots, both seen from the centre of all pictures,
-    lies far below what is usual for the label, or where another label's shots are much nearer. At most a quarter of a
+    is that of unrelated ones and far below what is usual for the label, or where another label's shots are much nearer.
+    An unusual picture of the right thing is what teaches most, and stays. At most a quarter of a
     label's shots, the worst, and none of a label with less than four.
     """
     names = list(dict.fromkeys(labels))
@@ -50,7 +53,7 @@ def _of_label(
     elsewhere[:, index] = -1.0
     nearest = elsewhere.argmax(axis=1)
     beyond = elsewhere.max(axis=1) - rest
-    suspect = np.flatnonzero((rest < usual - SPREADS * spread) | (beyond > SPREADS * spread))
+    suspect = np.flatnonzero((rest < min(usual - SPREADS * spread, UNRELATED)) | (beyond > NEARER))
     worst = suspect[np.argsort(rest[suspect] - np.maximum(beyond[suspect], 0.0))][: int(MOST * len(rows))]
     reasons = {}
     for place in worst.tolist():

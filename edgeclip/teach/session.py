@@ -126,8 +126,7 @@ def teach(
         before = read_shots(path, bundle.manifest.space, bundle.manifest.dim)
         name = next((shot.label for shot in before.shots if folded(shot.label) == folded(name)), name)
         shots, thumbnails, new = _joined(before, read_thumbnails(path), taken, name)
-        if not options.keep_all:
-            shots = _judged(shots, name, bundle)
+        shots = _judged(shots, name, bundle, options.keep_all)
         write_shots(path, shots, thumbnails)
     rows = [row for row, shot in enumerate(shots.shots) if shot.label == name]
     mine = [shots.shots[row] for row in rows]
@@ -206,9 +205,10 @@ def _joined(
     return Shots(tuple(shots), np.stack(rows), before.space), small, len(shots) - len(before.shots)
 
 
-def _judged(shots: Shots, name: str, bundle: Bundle) -> Shots:
+def _judged(shots: Shots, name: str, bundle: Bundle, keep_all: bool) -> Shots:
     """With the label's outliers marked, in the light of all of its shots."""
-    found = outliers(shots.embeddings, [shot.label for shot in shots.shots], load_golden(bundle).embeddings)
+    labels = [shot.label for shot in shots.shots]
+    found = {} if keep_all else outliers(shots.embeddings, labels, load_golden(bundle).embeddings)
     marked = tuple(
         msgspec.structs.replace(shot, left_out=found.get(row, "")) if shot.label == name else shot
         for row, shot in enumerate(shots.shots)
