@@ -65,7 +65,7 @@ def read_shots(path: Path, space: str, dim: int) -> Shots:
         return Shots((), np.empty((0, dim), np.float32), space)
     hint = "take the file away and teach the labels again"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             facts = json.loads(stored["facts"].tobytes())
             embeddings = stored["embeddings"]
         shots = msgspec.convert(facts["shots"], tuple[Shot, ...])
@@ -84,7 +84,7 @@ def read_thumbnails(path: Path) -> list[bytes]:
     """A JPEG for each shot of the file, in its order."""
     if not path.exists():
         return []
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         blob, ends = stored["thumbnails"].tobytes(), stored["ends"].tolist()
     return [blob[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
@@ -110,7 +110,7 @@ def taught_elsewhere(state: Path, space: str) -> dict[str, list[str]]:
         if path == mine:
             continue
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 shots = msgspec.convert(json.loads(stored["facts"].tobytes())["shots"], tuple[Shot, ...])
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.ValidationError):
             continue  # it is not ours to judge

@@ -75,7 +75,7 @@ def test_one_label_taught_of_many_is_found_and_the_others_are_still_themselves()
     plain = Fit(None, "text", 0.0, 0.0, None)
     kept, fitted = world.accuracy(plain, others), world.taught([3], 8)
     assert world.accuracy(plain, [3]) < 0.2
-    assert world.accuracy(fitted, [3]) > 0.8
+    assert world.accuracy(fitted, [3]) > 0.6
     assert world.accuracy(fitted, others) > kept - 0.05
 
 
