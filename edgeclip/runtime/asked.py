@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,19 +82,21 @@ class Looking:
         asked: Asked,
         config: Config,
         bundle: Bundle,
-        embed: Embed,
+        embed: Callable[..., TextBank],
         sources: Sequence[str],
         notify: Notify,
         taught: TaughtLabels | None = None,
     ) -> None:
         self._taught = taught
         self._bundle = bundle
-        self._embed = embed
+        self._embed: Embed = functools.partial(embed, notices=notify)
+        self._embed_quietly: Embed = embed  # the background is not the user's own
         self._notify = notify
         self._config = config
         self._fresh_watches: WatchBank | None = None
         self._undo = ExitStack()
         self._exclusive = asked.labels
+<<<<<<< HEAD
         self.bank = self._labels_bank(asked.labels)
         self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
         self._label_watch: LabelWatch[tuple[Label, ...], TextBank] | None = None
@@ -104,6 +107,11 @@ class Looking:
             self._taught_watch = LabelWatch(
                 taught.edits, taught.changed, notify, kind="taught shots", describe=lambda some: str(len(some.shots))
             )
+=======
+        self.bank = self._embed(asked.labels)
+        self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
+        self._label_watch = LabelWatch(asked.label_file, self._embed, notify) if asked.label_file is not None else None
+>>>>>>> w-decide
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self.watching: Watching | None = None
         if asked.watch_file is not None:
@@ -147,11 +155,11 @@ class Looking:
         if self._config.unknown == 0.0:
             return None
         missed = asked.watch_file.content[0].missed if asked.watch_file is not None else MISSED
-        return Unknown(load_background(self._bundle, self._embed).null, self._config.unknown or missed)
+        return Unknown(load_background(self._bundle, self._embed_quietly).null, self._config.unknown or missed)
 
     def _ready_watches(self, content: Watches) -> _Ready:
         file, thresholds = content
-        background = load_background(self._bundle, self._embed, file.background)
+        background = load_background(self._bundle, self._embed_quietly, file.background)
         space = self._bundle.manifest.space
         watches = load_watch_bank(
             file, background, self._embed, thresholds=thresholds, space=space, notify=self._notify

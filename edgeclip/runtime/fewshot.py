@@ -36,6 +36,7 @@ BETAS = (2.0, 5.0, 10.0)
 RIDGES = (0.3, 1.0, 3.0)
 TEXT_SHARES = (1.0, 0.5, 0.2)  # of the text, where every label was taught
 FIRST_RIDGE, FIRST_WEIGHT = 1.0, 32.0  # of the probe, where no label has a second shot to judge by
+FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
 ENOUGH = 0.8  # of what the loss can gain, where some labels are not taught: more weight would cost these
@@ -113,11 +114,12 @@ def fit(
     counts = np.bincount(own)
     judged = np.concatenate([counts[own] > 1, np.ones(len(examples.keys) - len(own), bool)])
     text_right = _right(examples.logits, own)
+    doubt = 1.0 - float(_probability(examples.logits[: len(own)], own).mean())
+    weight = FIRST_WEIGHT * doubt**4  # the less the text knows the shots, the more these are needed
+    chosen = _refinement(examples, _Setting("probe", FIRST_RIDGE, np.empty(0)), weight / scale, columns)
+    first = Fit(chosen, "probe", weight, text_right, None)
     if not (counts > 1).any():
-        doubt = 1.0 - float(_probability(examples.logits[: len(own)], own).mean())
-        weight = FIRST_WEIGHT * doubt**4  # the less the text knows the shots, the more these are needed
-        chosen = _Setting("probe", FIRST_RIDGE, np.empty(0))
-        return Fit(_refinement(examples, chosen, weight / scale, columns), "probe", weight, text_right, None)
+        return first
 
     start = _loss(examples.logits, examples, judged)
     tried: list[_Trial] = []
@@ -129,6 +131,9 @@ def fit(
                 loss = _loss(refined, examples, judged)
                 tried.append(_Trial(loss, weight, share, setting, _right(refined, own)))
     best = min(tried, key=lambda one: one.loss)
+    weak = best.loss >= start or (best.weight < first.weight and best.share == 1.0)
+    if weak and counts.max() < FEW:
+        return first
     if best.loss >= start:
         return Fit(None, "text", 0.0, text_right, text_right)
     if len(others):
