@@ -74,7 +74,8 @@ class Looking:
     """Everything asked, ready for frames, and followed while it is edited. Use as a context manager.
 
     bank: the labels. watching: the watches on each of `sources`, None without a watches file. unknown: None where it
-    is turned off. taught: what refines the labels, None where it is not to. Raises what `embed` raises.
+    is turned off. taught: what refines the labels, None where it is not to.
+    embed: load_bank() for this bundle. Raises what it raises.
     """
 
     def __init__(
@@ -96,7 +97,6 @@ class Looking:
         self._fresh_watches: WatchBank | None = None
         self._undo = ExitStack()
         self._exclusive = asked.labels
-<<<<<<< HEAD
         self.bank = self._labels_bank(asked.labels)
         self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
         self._label_watch: LabelWatch[tuple[Label, ...], TextBank] | None = None
@@ -107,11 +107,6 @@ class Looking:
             self._taught_watch = LabelWatch(
                 taught.edits, taught.changed, notify, kind="taught shots", describe=lambda some: str(len(some.shots))
             )
-=======
-        self.bank = self._embed(asked.labels)
-        self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
-        self._label_watch = LabelWatch(asked.label_file, self._embed, notify) if asked.label_file is not None else None
->>>>>>> w-decide
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self.watching: Watching | None = None
         if asked.watch_file is not None:
