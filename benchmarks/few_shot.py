@@ -144,7 +144,7 @@ def measure(task: Task, bundle: Bundle) -> dict[str, dict[int, list[float]]]:
     note("text", 0, text)
     for count in SHOTS:
         for seed in range(task.seeds):
-            draw = np.random.default_rng(1000 * count + seed)
+            draw = np.random.default_rng(seed)  # two shots are the one and another
             drawn = np.concatenate(
                 [draw.permutation(np.flatnonzero(task.rows == index))[:count] for index in range(len(task.texts))]
             )
