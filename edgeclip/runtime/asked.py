@@ -27,6 +27,7 @@ from edgeclip.runtime.watching import Watching
 from edgeclip.types import Label, TextBank
 
 Notify = Callable[[str], None]
+TAUGHT_LOOK_S = 0.2
 Watches = tuple[WatchFile, Thresholds | None]
 
 
@@ -105,7 +106,12 @@ class Looking:
         self._taught_watch: LabelWatch[Shots, TextBank] | None = None
         if taught is not None:
             self._taught_watch = LabelWatch(
-                taught.edits, taught.changed, notify, kind="taught shots", describe=lambda some: str(len(some.shots))
+                taught,
+                taught.changed,
+                notify,
+                TAUGHT_LOOK_S,
+                kind="taught shots",
+                describe=lambda some: str(len(some.shots)),
             )
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self.watching: Watching | None = None

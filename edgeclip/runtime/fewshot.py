@@ -190,7 +190,7 @@ def _settings(examples: _Examples, ways: tuple[str, ...]) -> Iterator[_Setting]:
         for ridge in RIDGES:
             inverse, residual, linear = _ridge(examples, ridge)
             fitted = keys @ linear
-            leverage = (np.einsum("md,de,me->m", keys, inverse, keys) * examples.weights)[:, None]
+            leverage = (((keys @ inverse) * keys).sum(axis=1) * examples.weights)[:, None]
             yield _Setting("probe", ridge, (fitted - leverage * residual) / (1.0 - leverage))
 
 

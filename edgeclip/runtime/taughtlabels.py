@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from edgeclip.bundle import Bundle
-from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.runtime.fewshot import Fit, fit
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.labels import folded
@@ -36,7 +36,7 @@ def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, 
 class TaughtLabels:
     """What was taught to a bundle's model.
 
-    edits: the file it is kept in, to be followed while it changes. latest: the bank that was refined last. counts: of
+    latest: the bank that was refined last. counts: of
     its taught labels, how many shots each has.
     """
 
@@ -45,9 +45,9 @@ class TaughtLabels:
         self._notify = notify
         self._lock = threading.Lock()
         space, dim = bundle.manifest.space, bundle.manifest.dim
-        path = shots_path(state, space)
-        self.edits = EditedFile(lambda: read_shots(path, space, dim), path)
-        self._shots = self.edits.content
+        self._path = shots_path(state, space)
+        self._seen = self._signature()
+        self._shots = read_shots(self._path, space, dim)
         self._elsewhere = {} if self._shots.shots else taught_elsewhere(state, space)
         self._plain: TextBank | None = None
         self._said = ""
@@ -60,12 +60,28 @@ class TaughtLabels:
             self._plain = bank
             return self._refine(bank)
 
+    def poll(self) -> Shots | None:
+        """What is kept now, where that has changed. At once: it is only ever replaced whole. Raises DataError."""
+        current = self._signature()
+        if current == self._seen:
+            return None
+        self._seen = current
+        shots = read_shots(self._path, self._bundle.manifest.space, self._bundle.manifest.dim)
+        return None if shots == self._shots else shots
+
     def changed(self, shots: Shots) -> TextBank:
         """The bank last given to refine(), refined by these shots."""
         with self._lock:
             self._shots = shots
             assert self._plain is not None
             return self._refine(self._plain)
+
+    def _signature(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
 
     def _refine(self, bank: TextBank) -> TextBank:
         found, counts = fit_bank(bank, self._shots, self._bundle)
