@@ -130,7 +130,7 @@ def teach(
         write_shots(path, shots, thumbnails)
     rows = [row for row, shot in enumerate(shots.shots) if shot.label == name]
     mine = [shots.shots[row] for row in rows]
-    sheet = path.parent / f"{path.stem}-{hashlib.sha256(folded(name).encode()).hexdigest()[:8]}.png"
+    sheet = _sheet_path(path, name)
     with atomic_write(sheet) as stream:
         stream.write(shot_sheet(name, mine, [thumbnails[row] for row in rows]).png())
     outcome = Outcome(
@@ -159,6 +159,7 @@ def forget(label: str, shot: str | None, bundle: Bundle, state: Path) -> int:
         keep = [row for row in range(len(before.shots)) if row not in gone]
         thumbnails = read_thumbnails(path)
         write_shots(path, before.of(keep), [thumbnails[row] for row in keep])
+        _sheet_path(path, label).unlink(missing_ok=True)  # it shows what is to be forgotten
     return len(gone)
 
 
@@ -179,6 +180,10 @@ def label_name(text: str) -> str:
     if label.prompts:
         raise UsageError(f"{text!r} has prompts", f"teach by the label's name alone: {label.name!r}")
     return label.name
+
+
+def _sheet_path(path: Path, label: str) -> Path:
+    return path.parent / f"{path.stem}-{hashlib.sha256(folded(label).encode()).hexdigest()[:8]}.png"
 
 
 def _joined(

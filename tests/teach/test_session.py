@@ -137,6 +137,7 @@ def test_forgetting(tiny: Bundle, shots: Path, state: Path, tiny_path: Path, cap
     shot = taught(tiny, state).labels[0].shots[2]
     assert forget("DOG", shot.id, tiny, state) == 1
     assert shot not in taught(tiny, state).labels[0].shots
+    assert len(list((state / "taught").glob("*.png"))) == 2  # the contact sheet went with it
     assert main(["forget", "dog", "--bundle", str(tiny_path)]) == 0
     assert main(["taught", "--bundle", str(tiny_path), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out.splitlines()[-1])
