@@ -26,7 +26,6 @@ from edgeclip.errors import ConfigError, DataError
 from edgeclip.region import Region
 from edgeclip.runtime.labels import is_forbidden
 from edgeclip.types import Label
-from edgeclip.yamlfile import load_yaml
 
 ENTER = 0.8
 LEAVE_BELOW = 1.0  # log-odds from the enter threshold down to the leave threshold, where a watch names none
@@ -142,6 +141,8 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 def load_watches(path: str | os.PathLike[str]) -> WatchFile:
     """Raises DataError naming file, line and key."""
+    from edgeclip.yamlfile import load_yaml
+
     try:
         return load_yaml(os.fspath(path), WatchFile)
     except ConfigError as error:

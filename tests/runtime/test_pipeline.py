@@ -303,7 +303,7 @@ def test_a_frame_is_delivered_while_the_engine_runs_the_next() -> None:
 
 
 def watches(*some: Watch) -> WatchBank:
-    background = Background(np.zeros((0, 2), np.float32), Null(0.0, 0.25, 0.0, 1.0))
+    background = Background(np.zeros((1, 2), np.float32), Null(0.0, 0.25, 0.0, 1.0))
     rows = {"dark": 0, "bright": 1}
 
     def embed(labels: Sequence[Label]) -> TextBank:
