@@ -144,16 +144,20 @@ def _eval(
     backend: str | None = None,
     threads: int | None = None,
     json: bool = False,
+    taught: bool = True,
 ) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.evaluate import evaluate
     from edgeclip.progress import progress_for
     from edgeclip.runtime.labels import parse_labels
+    from edgeclip.runtime.taughtlabels import TaughtLabels
+    from edgeclip.state import state_dir
 
     opened = open_bundle(bundle or _usual_bundle())
     wanted = parse_labels(labels) if labels else None
     with progress_for(sys.stderr) as progress:
-        result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress)
+        known = TaughtLabels(opened, state_dir(), progress.note) if taught else None
+        result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress, taught=known)
     figures = result.as_dict()
     if json:
         _print_json(figures)
@@ -368,6 +372,76 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
     return OK
 
 
+def _teach(label: str, json: bool = False, bundle: str | None = None, shots: Sequence[str] = (), **options: Any) -> int:
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.service import StopSignals
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import TeachOptions, teach
+
+    opened = open_bundle(bundle or _usual_bundle())
+    with StopSignals() as stop, progress_for(sys.stderr) as progress:
+        outcome = teach(TeachOptions(label, tuple(shots), **options), opened, state_dir(), stop, progress)
+    if json:
+        _print_json(msgspec.to_builtins(outcome))
+        return OK
+    again = f", {outcome.again} known before" if outcome.again else ""
+    print(f"{outcome.label}: {outcome.new} new shots{again}; {outcome.shots - len(outcome.left_out)} in use")
+    for shot in outcome.left_out:
+        print(f"  left out {shot.id} {shot.origin}: {shot.left_out}")
+    print(f"  look at {outcome.sheet}")
+    if outcome.way is not None and outcome.text is not None and outcome.taught is not None:
+        print(
+            f"  among the {outcome.labels} taught labels, each shot left out in turn: text alone {outcome.text:.0%}, "
+            f"taught {outcome.taught:.0%} ({outcome.way})"
+        )
+    if outcome.labels == 1:
+        print(
+            "  teach what it is to be told from as well, from the same camera: then the place itself counts for nothing"
+        )
+    print(f"  it refines the label {outcome.label!r}: have that line in the labels file")
+    return OK
+
+
+def _taught(bundle: str | None = None, json: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import taught
+
+    known = taught(open_bundle(bundle or _usual_bundle()), state_dir())
+    if json:
+        _print_json(msgspec.to_builtins(known))
+        return OK
+    for label in known.labels:
+        print(f"{label.label}: {label.used} of {len(label.shots)} shots in use")
+        for shot in label.shots:
+            print(
+                f"  {shot.id}  {shot.added}  {shot.origin}" + (f"  left out: {shot.left_out}" if shot.left_out else "")
+            )
+    if not known.labels:
+        print('nothing was taught to this model: edgeclip teach "a coffee mug" shots/')
+    for name, origins in known.elsewhere.items():
+        print(f"{name}: taught to another model, and unknown to this one; {len(origins)} shots, from {origins[0]}")
+    return OK
+
+
+def _forget(label: str, shot: str | None = None, bundle: str | None = None, json: bool = False) -> int:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import forget
+
+    count = forget(label, shot, open_bundle(bundle or _usual_bundle()), state_dir())
+    if json:
+        _print_json({"label": label, "forgotten": count})
+    else:
+        print(f"{label}: {count} shots forgotten")
+    return OK
+
+
 MODEL_FACTS = ("size", "resize", "interpolation", "mean", "std")
 
 
@@ -458,6 +532,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "inspect": _inspect,
     "eval": _eval,
     "bench": _bench,
+    "teach": _teach,
+    "taught": _taught,
+    "forget": _forget,
     "doctor": _doctor,
     "service install": _service_install,
     "service uninstall": _service_uninstall,

@@ -40,7 +40,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     realtime: play files at their own rate. smoothing: half-life in seconds; none: 0.5 for video, 0 for single pictures.
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
-    crop on the GPU.
+    crop on the GPU. taught: labels that were taught with pictures (`edgeclip teach`) are refined by them.
     ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
     what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
     below on; none: the board's own lowest passive trip point.
@@ -66,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wait: bool = False
     recompile: bool = False
     gpu_preprocess: bool = False
+    taught: bool = True
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
     ready_timeout_s: Seconds = 30.0

@@ -38,6 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_teach(commands)
+    _add_taught(commands)
+    _add_forget(commands)
     _add_doctor(commands)
     _add_service(commands)
     _add_train(commands)
@@ -145,6 +148,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    _no_taught(parser)
     parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
@@ -241,7 +245,50 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
     parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    _no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _no_taught(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
+
+
+def _add_teach(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "teach",
+        "teach a label with a few pictures, for `run` and `eval`",
+        "Pictures refine the label of that name wherever it is asked for, at once also in a `run` that is going on. "
+        "Nothing is trained. Pictures that do not fit the others are left out, and shown. What is kept are embeddings "
+        "and thumbnails, in the state directory (EDGECLIP_STATE).",
+    )
+    parser.add_argument("label", metavar="LABEL", help="its name, as in the labels file")
+    parser.add_argument("shots", nargs="*", metavar="SHOTS", help="pictures, folders of them, 'patterns*.jpg'")
+    parser.add_argument("--camera", dest="source", type=_camera, metavar="N", help="or look at a camera")
+    parser.add_argument("--source", metavar="URI", help="or at any source, as for `run`")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="of the source (default: 10)")
+    parser.add_argument("--frames", type=_at_least_one, metavar="N", help="to keep of these, the most different (16)")
+    parser.add_argument("--keep-all", action="store_true", help="leave none out")
+    _add_taught_options(parser)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+
+
+def _add_taught(commands: Any) -> None:
+    parser = _add(commands, "taught", "list the labels that were taught, and their shots")
+    _add_taught_options(parser)
+
+
+def _add_forget(commands: Any) -> None:
+    parser = _add(commands, "forget", "take a taught label, or one of its shots, out again")
+    parser.add_argument("label", metavar="LABEL", help="its name")
+    parser.add_argument("--shot", metavar="ID", help="this one alone; `edgeclip taught` lists them")
+    _add_taught_options(parser)
+
+
+def _add_taught_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_bench(commands: Any) -> None:

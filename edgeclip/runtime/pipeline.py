@@ -140,6 +140,8 @@ class Pipeline:
     def _scores(self, embedding: Embeddings, track: Track, clock_ns: int) -> tuple[Scores, float]:
         """Of the labels [L], smoothed, and of none of them."""
         row = similarity(embedding, self._texts, out=self._row)
+        if self._refinement is not None:
+            self._refinement.add(embedding, row)
         unknown = 0.0
         if self._unknown is not None:
             unknown = float(track.unknown.update(self._unknown.probability(row), clock_ns)[0])
@@ -160,6 +162,7 @@ class Pipeline:
         """Put a text bank in force. Decisions made before keep their own names and scores."""
         self._names = bank.names
         self._texts = bank.embeddings
+        self._refinement = bank.refinement
         self._row = np.empty((1, len(bank.names)), np.float32)
         if self._unknown is not None:
             self._unknown.among(len(bank.names))

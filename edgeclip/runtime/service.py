@@ -30,7 +30,9 @@ from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.runtime.thermal import Thermal
+from edgeclip.state import state_dir
 from edgeclip.types import Engine, Sink, Source
 
 HALF_LIFE_S = 0.5
@@ -56,7 +58,8 @@ def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack) -> 
     check_golden(engine, bundle)
     embed = functools.partial(load_bank, bundle, threads=config.threads)
     names = [feed.source.name for feed in feeds]
-    looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
+    taught = _taught(bundle, notify) if config.taught else None
+    looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify, taught))
     return Prepared(feeds, bundle, engine, looking)
 
 
@@ -188,6 +191,16 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
     return Supervisor(
         construct, wait=config.wait, on_event=lambda text: notify(Notice(text, WARNING, EDGECLIP_SOURCE=name))
     )
+
+
+def _taught(bundle: Bundle, notify: Callable[[str], None]) -> TaughtLabels | None:
+    """None, aloud, on a device without a place for what is taught."""
+    try:
+        state = state_dir()
+    except ConfigError as error:
+        notify(f"no taught labels: {error.message}")
+        return None
+    return TaughtLabels(bundle, state, notify)
 
 
 def _track(source: Source, config: Config) -> Track:
