@@ -241,7 +241,7 @@ def _add_tune(commands: Any) -> None:
         commands,
         "tune",
         "fit the thresholds of watches to a stated rate of false alarms",
-        "Watch background footage, in which nothing that is watched for happens, and fit each watch's thresholds to it: "
+        "Watch background footage, in which nothing that is watched for happens, and fit each watch's thresholds: "
         "the upper end of the interval of its false-alarm rate keeps the promise. They are written beside the watches "
         "file, with their evidence and a picture. Footage that cannot support the promise is refused (exit code 65), "
         "and nothing is written.",
@@ -257,7 +257,7 @@ def _add_tune(commands: Any) -> None:
         "--false-alarms",
         required=True,
         metavar="RATE",
-        help="of each watch on each camera: 1/day, 2/week, 1/hour, 1/6h",
+        help="of each watch and camera: 1/day, 2/week, 1/hour, 1/6h",
     )
     parser.add_argument(
         "--positives",

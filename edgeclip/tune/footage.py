@@ -162,7 +162,7 @@ def frames_in(uris: Sequence[str], fps: float | None, minutes: float | None) -> 
     from edgeclip.runtime.sources.pictures import in_directory
 
     total = 0
-    for uri in (part for uri in uris for part in clips_in(uri)):
+    for uri in [part for given in uris for part in clips_in(given)]:
         source = open_source(uri, fps=fps)
         if source.live:
             if minutes is None or fps is None:

@@ -65,9 +65,9 @@ def _places(given: Sequence[str], watches: Sequence[Watch]) -> list[tuple[Watch,
     named = {watch.name: watch for watch in watches}
     places: list[tuple[Watch, Path]] = []
     for text in given:
-        name, sign, path = text.partition("=")
+        name, sign, where = text.partition("=")
         if sign and name in named:
-            places.append((named[name], Path(path)))
+            places.append((named[name], Path(where)))
         elif len(watches) == 1:
             places.append((watches[0], Path(text)))
         else:

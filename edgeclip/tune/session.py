@@ -176,10 +176,8 @@ def _notes(
     file: WatchFile, seen: Sequence[Watch], tuned: dict[str, Tuned], path: Path, watch_file: str
 ) -> tuple[str, ...]:
     """What a reader of the table should know besides."""
-    notes = []
-    for watch in file.watches:
-        if watch.name not in tuned:
-            notes.append(f"{watch.name}: not tuned, it looks at none of these sources")
+    unseen = [watch.name for watch in file.watches if watch.name not in tuned]
+    notes = [f"{name}: not tuned, it looks at none of these sources" for name in unseen]
     for watch in seen:
         tail = tuned[watch.name].evidence["tail"]
         if tail["halves_p"] < ALIKE:
@@ -202,7 +200,8 @@ def table(outcome: Outcome) -> list[str]:
     lines = [
         f"{said(outcome.footage['seconds'])} of footage, {outcome.footage['frames']:,} frames; at most "
         f"{outcome.false_alarms} false alarms of each watch, upper end of a {CONFIDENCE:.0%} interval",
-        f"{'watch':<{width}}  {'enter':>7}  {'leave':>7}  {'likely/day':>10}  {'low':>8}  {'high':>8}  {'peaks':>5}  recall",
+        f"{'watch':<{width}}  {'enter':>7}  {'leave':>7}  {'likely/day':>10}  {'low':>8}  {'high':>8}  {'peaks':>5}  "
+        "recall",
     ]
     for name, tuned in outcome.watches.items():
         day, found = tuned.evidence["per_day"], tuned.evidence.get("recall")

@@ -73,7 +73,7 @@ def fit_threshold(series: Series, watch: Watch, promise: Promise) -> Fitted:
     enter = tail.level_bound(per_s)
     if enter >= LIMIT - 1.0:
         raise DataError(
-            f"{named}no threshold keeps {promise.text}: the background itself reaches log-odds {series.levels.max():.1f}",
+            f"{named}no threshold keeps {promise.text}: the background reaches log-odds {series.levels.max():.1f}",
             "name what it is taken for under `negatives`, or choose other prompts",
         )
     usual, low, _ = tail.rate(enter)
@@ -92,11 +92,10 @@ def fit_threshold(series: Series, watch: Watch, promise: Promise) -> Fitted:
 
 
 def hysteresis(series: Series) -> float:
-    """From `enter` down to `leave`: three times what the score strays from one frame to the next, at least the usual."""
+    """From `enter` down to `leave`: three deviations of a score's step to the next frame, at least the usual."""
     steps = np.abs(np.diff(series.scores))
-    return (
-        max(LEAVE_BELOW, min(3.0 * 1.4826 * float(np.median(steps)), 3.0 * LEAVE_BELOW)) if len(steps) else LEAVE_BELOW
-    )
+    strays = 1.4826 * float(np.median(steps)) if len(steps) else 0.0
+    return min(max(LEAVE_BELOW, 3.0 * strays), 3.0 * LEAVE_BELOW)
 
 
 def _tail(series: Series, least_run_s: float, promise: Promise, named: str) -> tuple[Tail, Clusters, float]:
