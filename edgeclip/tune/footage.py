@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -155,29 +156,31 @@ def clips_in(uri: str) -> list[str]:
     return clips or [uri]
 
 
-def frames_in(uris: Sequence[str], fps: float | None, minutes: float | None) -> int | None:
-    """About how many frames will come, for a progress bar; None where nobody can say. Raises DataError, SourceError."""
+def expected(uris: Sequence[str], fps: float | None, minutes: float | None) -> tuple[int, float] | None:
+    """About how many frames will come, and seconds; None where nobody can say. Raises DataError, SourceError."""
     import cv2
 
     from edgeclip.runtime.sources.pictures import in_directory
 
-    total = 0
+    frames, seconds = 0, 0.0
     for uri in [part for given in uris for part in clips_in(given)]:
         source = open_source(uri, fps=fps)
         if source.live:
             if minutes is None or fps is None:
                 return None
-            total += round(60 * minutes * fps)
+            count, lasting_s = round(60.0 * minutes * fps), 60.0 * minutes
         elif Path(uri).is_dir():
-            total += len(in_directory(Path(uri)))
+            count = len(in_directory(Path(uri)))
+            lasting_s = count / (fps or math.inf)
         else:
             capture = cv2.VideoCapture(str(Path(uri).absolute()))
-            count, own = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+            stated, own = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
             capture.release()
-            if count <= 0 or own <= 0:
+            if stated <= 0.0 or own <= 0.0:
                 return None
-            total += round(count / max(1.0, -(-own // fps) if fps else 1.0))
-    return total
+            count, lasting_s = round(stated / (math.ceil(own / fps - 1e-6) if fps else 1)), stated / own
+        frames, seconds = frames + count, seconds + lasting_s
+    return frames, seconds
 
 
 def no_frames(footage: Footage) -> DataError:

@@ -26,7 +26,7 @@ from edgeclip.runtime.thresholds import Thresholds, Tuned, read_thresholds, thre
 from edgeclip.runtime.watchbank import load_watch_bank
 from edgeclip.runtime.watches import Watch, WatchFile, load_watches
 from edgeclip.tune.clusters import Values
-from edgeclip.tune.footage import Footage, Reader, frames_in, no_frames
+from edgeclip.tune.footage import Footage, Reader, expected, no_frames
 from edgeclip.tune.plot import Drawn, tail_plot
 from edgeclip.tune.positives import Recall, read_positives, recall
 from edgeclip.tune.promise import DAY_S, Promise, parse_promise, said
@@ -83,7 +83,10 @@ def tune(options: TuneOptions, stop: Callable[[], bool] = lambda: False, progres
         embed = functools.partial(load_bank, bundle, threads=options.threads, notices=progress.note)
         bank = load_watch_bank(file, load_background(bundle, embed, file.background), embed)
         reader = Reader(bundle, engine, bank, progress, options.fps)
-        progress.stage("background", frames_in(options.source, options.fps, options.minutes))
+        coming = expected(options.source, options.fps, options.minutes)
+        if coming is not None and coming[1] > 0.0:
+            check_length(1.02 * coming[1], promise)  # hours are not watched for a promise that they cannot support
+        progress.stage("background", coming[0] if coming is not None else None)
         footage = reader.read(options.source, options.minutes, stop)
         if not footage.frames:
             raise no_frames(footage)

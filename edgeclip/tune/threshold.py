@@ -76,7 +76,7 @@ def fit_threshold(series: Series, watch: Watch, promise: Promise) -> Fitted:
             f"{named}no threshold keeps {promise.text}: the background reaches log-odds {series.levels.max():.1f}",
             "name what it is taken for under `negatives`, or choose other prompts",
         )
-    usual, low, _ = tail.rate(enter)
+    likely, low = tail.rate(enter)
     leave = max(enter - gap, float(np.quantile(series.scores, USUALLY)))
     return Fitted(
         enter=enter,
@@ -86,7 +86,7 @@ def fit_threshold(series: Series, watch: Watch, promise: Promise) -> Fitted:
         goodness=quality,
         drift=_drift(series, tail.threshold, clusters.run_s),
         alarms_per_cluster=repeats,
-        rate=(min(usual * repeats, promise.per_s), low * repeats, promise.per_s),
+        rate=(min(likely * repeats, promise.per_s), low * repeats, promise.per_s),
         on_footage=count_alarms(series, _rule(watch, enter, leave)),
     )
 
