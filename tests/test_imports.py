@@ -80,7 +80,7 @@ def level(module: str) -> int:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
-    if module == "runtime.service" or not module.startswith("runtime."):
+    if module in ("runtime.asked", "runtime.service") or not module.startswith("runtime."):
         return 4 if module in ("cli", "__main__") else 3
     return 2
 

@@ -51,7 +51,7 @@ def measure_null(frames: Embeddings, background: Embeddings, scale: float) -> Nu
 def likeness(cosines: Floats, scale: float) -> Floats:
     """log sum exp(scale * cosine) over the last axis: [..., B] -> [...]. Where a cosine is -inf, it does not count."""
     scaled = cosines * np.float32(scale)
-    most = np.maximum(scaled.max(axis=-1, keepdims=True), np.float32(-1e30))
+    most = scaled.max(axis=-1, keepdims=True, initial=np.float32(-1e30))
     with np.errstate(divide="ignore"):  # where nothing counts, the logarithm of 0 is -inf
         sums: Floats = np.log(np.exp(scaled - most).sum(axis=-1)) + most[..., 0]
     return sums
@@ -63,7 +63,8 @@ def log_odds(positive: Floats, negatives: Floats, background: Floats, null: Null
     positive: cosines [W]; negatives [W, K] and background [W, B]: cosines, -inf where a watch has no such text.
     """
     deviations = (positive - np.float32(null.mean)) / np.float32(null.spread)
-    scene = np.float32(SCENE) * (likeness(background, null.scale) - np.float32(null.scene))
+    scene = likeness(background, null.scale) - np.float32(null.scene)
+    scene = np.where(np.isfinite(scene), np.float32(SCENE) * scene, np.float32(0.0))  # no background, no scene
     odds = np.float32(STEEP) * (deviations - np.float32(EVEN)) - scene
     if negatives.shape[1]:
         against = likeness(negatives - positive[:, None], null.scale)

@@ -73,7 +73,7 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
         bundle, engine = _image_engine(bundle, config, notify)
         stack.callback(engine.close)
         check_golden(engine, bundle)
-        embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
+        embed = functools.partial(load_bank, bundle, threads=config.threads)
         sources = [feed.source for feed in feeds]
         names = [source.name for source in sources]
         looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
