@@ -14,7 +14,7 @@ import pytest
 
 from edgeclip.cli import main
 from edgeclip.runtime.thresholds import read_thresholds
-from edgeclip.runtime.watchbank import settle
+from edgeclip.runtime.watchbank import provenance, settle
 from edgeclip.runtime.watches import load_watches
 
 WATCHES = """\
@@ -87,10 +87,17 @@ def test_thresholds_evidence_and_picture_are_written_beside_the_watches(
     rules = settle(load_watches(watches), thresholds, thresholds.space, pytest.fail)
     assert [rule.enter for rule in rules] == [told["watches"][name]["enter"] for name in ("a dog", "a red cup")]
 
+    assert provenance(load_watches(watches), thresholds, thresholds.space) == (
+        "thresholds tuned to 2/hour false alarms: a dog, a red cup"
+    )
+
     watches.write_text(WATCHES.replace("dwell_s: 0.5", "dwell_s: 0.6"))
     notices: list[str] = []
     settle(load_watches(watches), thresholds, thresholds.space, notices.append)
     assert any("'a red cup' was changed" in notice for notice in notices)
+    assert provenance(load_watches(watches), thresholds, thresholds.space) == (
+        "thresholds tuned to 2/hour false alarms: a dog; not tuned (enter 0.8): a red cup"
+    )
 
 
 def test_footage_that_cannot_support_the_promise_is_refused_and_nothing_written(
