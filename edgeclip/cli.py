@@ -337,6 +337,32 @@ def _train(config: str, out: str | None = None, resume: bool = False) -> int:
     return OK
 
 
+def _tune(
+    source: list[str] | None = None, positives: list[str] | None = None, json: bool = False, **options: Any
+) -> int:
+    import msgspec
+
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.service import StopSignals
+    from edgeclip.tune.session import TuneOptions, table, tune
+
+    if not source:
+        raise UsageError("no footage to tune on", "try `--source background.mp4`, or `--camera 0 --minutes 150`")
+    options["bundle"] = options.get("bundle") or _usual_bundle()
+    asked = TuneOptions(source=tuple(source), positives=tuple(positives or ()), **options)
+    with StopSignals() as stop, progress_for(sys.stderr) as progress:
+        outcome = tune(asked, stop, progress)
+    if json:
+        _print_json(msgspec.to_builtins(outcome))
+        return OK
+    for line in table(outcome):
+        print(line)
+    for note in outcome.notes:
+        print(f"note: {note}")
+    print(f"{outcome.thresholds}: written; {outcome.picture} shows what they rest on")
+    return OK
+
+
 def _capture(source: list[str] | None = None, out: str = "", json: bool = False, **options: Any) -> int:
     from pathlib import Path
 
@@ -541,6 +567,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "service status": _service_status,
     "service logs": _service_logs,
     "train": _train,
+    "tune": _tune,
     "capture": _capture,
     "build": _build,
     "compile": _compile,

@@ -44,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_service(commands)
     _add_train(commands)
+    _add_tune(commands)
     _add_capture(commands)
     _add_build(commands)
     _add_compile(commands)
@@ -320,6 +321,46 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="data, towers, teachers and phases of training")
     parser.add_argument("--out", metavar="DIR", help="state, checkpoint, history and curves (default: runs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on where the run in the same DIR stopped")
+
+
+def _add_tune(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "tune",
+        "fit the thresholds of watches to a stated rate of false alarms",
+        "Watch background footage, in which nothing that is watched for happens, and fit each watch's thresholds: "
+        "the upper end of the interval of its false-alarm rate keeps the promise. They are written beside the watches "
+        "file, with their evidence and a picture. Footage that cannot support the promise is refused (exit code 65), "
+        "and nothing is written.",
+    )
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=_camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument(
+        "--source", action="append", metavar="URI", help="background: as for `run`, or a folder of clips; repeatable"
+    )
+    parser.add_argument("--watch", required=True, metavar="FILE", help="watches.yaml")
+    parser.add_argument(
+        "--false-alarms",
+        required=True,
+        metavar="RATE",
+        help="of each watch and camera: 1/day, 2/week, 1/hour, 1/6h",
+    )
+    parser.add_argument(
+        "--positives",
+        action="append",
+        metavar="[WATCH=]PATH",
+        help="clips or pictures of what a watch waits for: how many it finds at that rate; repeatable",
+    )
+    parser.add_argument("--fps", type=_positive, metavar="N", help="take N frames a second, as the run will")
+    parser.add_argument("--minutes", type=_positive, metavar="M", help="of live sources: end after M minutes")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument(
+        "--out", metavar="FILE", help="thresholds file (default: WATCHES.thresholds.json, beside the watches)"
+    )
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_capture(commands: Any) -> None:

@@ -21,7 +21,7 @@ from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.runtime.shots import Shots
 from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.runtime.thresholds import Thresholds, read_thresholds, thresholds_path
-from edgeclip.runtime.watchbank import WatchBank, load_watch_bank
+from edgeclip.runtime.watchbank import WatchBank, load_watch_bank, provenance
 from edgeclip.runtime.watches import MISSED, WatchFile, load_watches
 from edgeclip.runtime.watching import Watching
 from edgeclip.types import Label, TextBank
@@ -165,6 +165,8 @@ class Looking:
         watches = load_watch_bank(
             file, background, self._embed, thresholds=thresholds, space=space, notify=self._notify
         )
+        if file.watches:
+            self._notify(provenance(file, thresholds, space))
         return _Ready(watches, self._ready_labels(file), self._config.unknown or file.missed)
 
     def _ready_labels(self, file: WatchFile) -> TextBank | None:

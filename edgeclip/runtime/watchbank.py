@@ -17,6 +17,8 @@ from edgeclip.runtime.thresholds import Thresholds
 from edgeclip.runtime.watches import ENTER, Watch, WatchFile, usual_leave
 from edgeclip.types import Embeddings, Label
 
+NAMED = 8  # watches that one line names
+
 
 @dataclass(frozen=True, slots=True)
 class WatchBank:
@@ -106,3 +108,24 @@ def settle(
         leave = usual_leave(enter) if leave is None else leave
         rules.append(Rule(enter, leave, watch.dwell_s, watch.agree, watch.cooldown_s))
     return tuple(rules)
+
+
+def provenance(file: WatchFile, thresholds: Thresholds | None, space: str) -> str:
+    """One line that says which watches run on tuned thresholds, and which do not."""
+    tuned = thresholds.watches if thresholds is not None and thresholds.space == space else {}
+    groups: dict[str, list[str]] = {}
+    for watch in file.watches:
+        found = tuned.get(watch.name)
+        if watch.enter is not None:
+            where = "as written"
+        elif found is None or found.digest != file.digest(watch):
+            where = f"not tuned (enter {ENTER:g})"
+        else:
+            promise = found.evidence.get("false_alarms")
+            where = f"tuned to {promise} false alarms" if promise else "tuned"
+        groups.setdefault(where, []).append(watch.name)
+    parts = []
+    for where, names in groups.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        parts.append(f"{where}: {', '.join(names[:NAMED])}{more}")
+    return "thresholds " + "; ".join(parts)
