@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -20,6 +21,7 @@ from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixel
 from edgeclip.build.sites import Graph, Layer, Site, constant, transposed
 
 SPEC, VECTORS = "spec.json", "spec.npz"
+INTEGERS = " int8"  # behind a layer's name in VECTORS
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +30,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     threshold: int8 covers -threshold..threshold of the rewritten tensor. greatest: its greatest magnitude seen.
     smooth: SmoothQuant's alpha, or None. shifted: every channel is centred, on its "mean" or the "middle" of its range.
     whole: pixels enter as whole numbers.
-    corrected: the layers' biases take back the mean error. floating: the layers stay float, and the rest is unused.
+    corrected: the layers' biases take back the mean error. rounded: their weights are rounded together.
+    floating: the layers stay float, and the rest is unused.
     error: of the layers' outputs, squared and relative, on sampled positions.
     """
 
@@ -41,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     shifted: Literal["", "mean", "middle"] = ""
     whole: bool = False
     corrected: bool = False
+    rounded: bool = False
     floating: bool = False
     error: float | None = None
 
@@ -56,10 +60,15 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass
 class Spec:
-    """Entries by source tensor, in the graph's order. vectors: "SOURCE scale", "SOURCE shift", "LAYER bias"."""
+    """Entries by source tensor, in the graph's order.
+
+    vectors: "SOURCE scale", "SOURCE shift", [channels]; "LAYER bias", [outputs]. integers: "LAYER", its int8 weight
+    [inputs, outputs] after the rewriting, where it is not each weight's nearest.
+    """
 
     entries: dict[str, Entry]
     vectors: dict[str, Values] = field(default_factory=dict)
+    integers: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
 
     def floats(self) -> list[str]:
         return [entry.name for entry in self.entries.values() if entry.floating]
@@ -67,13 +76,19 @@ class Spec:
     def save(self, directory: Path) -> None:
         data = msgspec.json.encode(list(self.entries.values()))
         (directory / SPEC).write_bytes(msgspec.json.format(data, indent=1) + b"\n")
-        np.savez(directory / VECTORS, **self.vectors)  # type: ignore[arg-type]  # numpy's stub takes no str keys
+        stored = {**self.vectors, **{f"{layer}{INTEGERS}": weight for layer, weight in self.integers.items()}}
+        np.savez(directory / VECTORS, **stored)  # type: ignore[arg-type]  # numpy's stub takes no str keys
 
 
 def load_spec(directory: Path) -> Spec:
     entries = msgspec.json.decode((directory / SPEC).read_bytes(), type=list[Entry])
     with np.load(directory / VECTORS) as stored:
-        return Spec({entry.source: entry for entry in entries}, {name: stored[name] for name in stored.files})
+        integers = {name: stored[name] for name in stored.files if name.endswith(INTEGERS)}
+        return Spec(
+            {entry.source: entry for entry in entries},
+            {name: stored[name] for name in stored.files if name not in integers},
+            {name.removesuffix(INTEGERS): weight for name, weight in integers.items()},
+        )
 
 
 def by_greatest(sites: list[Site], greatest: dict[str, float], keep_float: tuple[str, ...]) -> Spec:
@@ -114,7 +129,7 @@ def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] 
     feeds = {site.source: rewritten(result, site, entry, spec) for site, entry in chosen}
     for site, entry in chosen:
         for layer in site.layers:
-            store_weight(result, layer)
+            store_weight(result, layer, spec.integers.get(layer.node) if entry.rounded else None)
             widen_bias(result, layer)
         activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
     return result
@@ -160,8 +175,11 @@ def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:
     graph.nodes[position:position] = pair
 
 
-def store_weight(graph: Graph, layer: Layer) -> None:
-    """Replace a layer's float weight by int8, one scale per output, and a DequantizeLinear."""
+def store_weight(graph: Graph, layer: Layer, rounded: npt.NDArray[np.int8] | None) -> None:
+    """Replace a layer's float weight by int8, one scale per output, and a DequantizeLinear.
+
+    rounded: [inputs, outputs], where it is not each weight's nearest.
+    """
     node = product_of(graph, layer)
     axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed(node)) else 1
     value = graph.arrays[node.input[1]]
@@ -169,7 +187,10 @@ def store_weight(graph: Graph, layer: Layer) -> None:
     scale = np.maximum(np.abs(value).max(axis=others), SMALLEST) / LEVELS
     shape = [1] * value.ndim
     shape[axis] = -1
-    integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    if rounded is None:
+        integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    else:
+        integers = rounded if axis == 1 else np.ascontiguousarray(rounded.T)
     own = f"{layer.node}.weight"
     facts = [
         constant(graph, f"{own}.int8", integers),

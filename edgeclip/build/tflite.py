@@ -38,10 +38,10 @@ class Operator:
 class TFLiteGraph:
     """An Engine on one thread. keep: every tensor stays readable after run() (slower; for calibration)."""
 
-    def __init__(self, path: Path, keep: bool = False) -> None:
+    def __init__(self, model: Path | bytes, keep: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self.model = path.read_bytes()
+        self.model = model if isinstance(model, bytes) else model.read_bytes()
         # XNNPACK fuses operators, whose tensors then hold nothing to observe.
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
         with native_chatter_hidden():
