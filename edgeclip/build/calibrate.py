@@ -121,12 +121,15 @@ def calibrate(
     place: str,
     preprocess: Callable[[Pixels], Batch],
     sampling: Sampling,
-    onnx: Onnx,
+    onnx: Onnx | None,
     graphs: Path,
     directory: Path,
     progress: Progress,
 ) -> Summary:
-    """Write calibration.npz (calibration [N, H, W, 3], held_out [M, H, W, 3]), ranges.json and calibration.json."""
+    """Write calibration.npz (calibration [N, H, W, 3], held_out [M, H, W, 3]), ranges.json and calibration.json.
+
+    onnx: None where a search will look at the ONNX graph itself, closer.
+    """
     selection = select(counted(frames, progress), preprocess, sampling)
     require_enough(selection, place)
     wanted = sampling.frames * sampling.hold_out // (sampling.hold_out - 1)
@@ -135,7 +138,7 @@ def calibrate(
     others = np.concatenate(held) if held else np.empty((0, *stack.shape[1:]), np.uint8)
     np.savez(directory / CALIBRATION_FRAMES, calibration=stack, held_out=others)
     ranges = Ranges(
-        observe_onnx(graphs / "image.onnx", onnx, used, progress),
+        observe_onnx(graphs / "image.onnx", onnx, used, progress) if onnx is not None else {},
         observe_tflite(graphs / "image.tflite", used, progress) if (graphs / "image.tflite").exists() else {},
     )
     (directory / RANGES).write_bytes(msgspec.json.format(msgspec.json.encode(ranges)))

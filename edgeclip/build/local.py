@@ -119,8 +119,10 @@ class Local:
         return float((np.square(missed).sum(1) * self.share).mean())
 
     def sample(self) -> tuple[Array, Array]:
-        """(all sampled positions [S, channels], what each one's squared error counts for [S])."""
-        return self.seen.rows, shares(self.seen.rows @ self.weight)
+        """(sampled positions [S, channels] other than `rows`, what each one's squared error counts for [S])."""
+        stride = max(1, len(self.seen.rows) // ROWS)
+        others = np.delete(self.seen.rows, np.s_[::stride], 0) if stride > 1 else self.seen.rows
+        return others, shares(others @ self.weight)
 
     def rounded(self, choice: Choice) -> list[npt.NDArray[np.int8]] | None:
         """Per layer its int8 weight [channels, outputs], rounded for the outputs' sake; None where it is no use."""
