@@ -127,6 +127,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
             Preprocessor(exported.preprocess),
             sampling,
             None if searching else quantization.onnx,
+            quantization.tflite,
             exported_in,
             directory,
             progress,
@@ -134,6 +135,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
         observed=() if searching else quantization.onnx.multiply,
+        static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
     )
     quantized_in = step(
         "quantize",
