@@ -78,6 +78,7 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     centre: tuple[Literal["mean", "middle"], ...] = ()
     bias_correction: bool = False
     weight_rounding: bool = False
+    outliers_apart: bool = False
     sensitivity: bool = False
     fallback: bool = False
     most_float: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeclip.build.capture import Batch, Sample, embeddings, runner, threads, with_outputs
 from edgeclip.build.findings import Findings, Sensitivity, Trial
-from edgeclip.build.local import Choice, Local
+from edgeclip.build.local import Choice, Local, outliers
 from edgeclip.build.measure import Distance, distance
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.recipe import Search
@@ -52,10 +52,11 @@ class Searcher:
         self.locals: dict[str, Local] = {}
         self.began = time.monotonic()
 
-    def local(self, site: Site) -> Local:
-        if site.source not in self.locals:
-            self.locals[site.source] = Local(self.graph, site, self.sample.seen[site.source])
-        return self.locals[site.source]
+    def local(self, site: Site, apart: tuple[int, ...] = ()) -> Local:
+        known = self.locals.get(site.source)
+        if known is None or known.apart != apart:
+            known = self.locals[site.source] = Local(self.graph, site, self.sample.seen[site.source], apart)
+        return known
 
     def late(self, what: str) -> bool:
         if time.monotonic() < self.deadline:
@@ -79,6 +80,7 @@ class Searcher:
         self.note("min-max", best, True)
         remedies: list[tuple[str, Callable[[Spec], Spec]]] = [
             ("observers", self.observed),
+            ("outliers apart", self.apart),
             ("smoothing behind LayerNorm", lambda spec: self.smoothed(spec, "norm")),
             ("smoothing behind GELU", lambda spec: self.smoothed(spec, "gate")),
             ("smoothing elsewhere", lambda spec: self.smoothed(spec, "other")),
@@ -150,16 +152,39 @@ class Searcher:
         if len(self.recipe.observers) < 2:
             return spec
         found = [site for site in self.active(spec) if not spec.entries[site.source].whole]
-        return self.with_choices(spec, [self.local(site).plain(self.recipe.observers) for site in found])
+        return self.with_choices(spec, [self.plain(spec, site) for site in found])
+
+    def plain(self, spec: Spec, site: Site) -> Choice:
+        return self.local(site, spec.entries[site.source].apart).plain(self.recipe.observers)
+
+    def apart(self, spec: Spec) -> Spec:
+        """Channels that reach much farther than the others are computed in float, where that spares the others much."""
+        choices = []
+        for site in self.active(spec, "gate", "other") if self.recipe.outliers_apart else ():
+            found = outliers(self.sample.seen[site.source])
+            local = self.local(site)
+            if not found or not local.measurable or any(layer.biased == self.graph.output for layer in site.layers):
+                continue
+            if self.late(f"outliers of {site.name}"):
+                break
+            entry = spec.entries[site.source]
+            before = entry.error if entry.error is not None else local.plain(["min-max"]).error
+            local = self.local(site, found)
+            choice = local.plain(self.recipe.observers)
+            if not entry.plain:  # smoothed already, and so it is to stay
+                choice = min(choice, self.rewritten(local), key=lambda one: one.error)
+            if choice.error < WORTH_AN_OPERATOR * before:
+                choices.append(choice)
+        return self.with_choices(spec, choices) if choices else spec
 
     def smoothed(self, spec: Spec, origin: str) -> Spec:
         if not self.recipe.smooth and not self.recipe.centre:
             return spec
         choices = []
         for site in self.active(spec, origin):
-            local = self.local(site)
+            local = self.local(site, spec.entries[site.source].apart)
             if local.measurable and not self.late(f"smoothing {site.name}"):
-                choice = local.rewritten(self.recipe.observers, self.recipe.smooth, self.recipe.centre)
+                choice = self.rewritten(local)
                 before = spec.entries[site.source].error
                 if before is None:
                     before = local.plain(["min-max"]).error
@@ -167,6 +192,9 @@ class Searcher:
                 if choice.error < (before if origin in FREE else WORTH_AN_OPERATOR * before):
                     choices.append(choice)
         return self.with_choices(spec, choices) if choices else spec
+
+    def rewritten(self, local: Local) -> Choice:
+        return local.rewritten(self.recipe.observers, self.recipe.smooth, self.recipe.centre)
 
     def with_choices(self, spec: Spec, choices: Sequence[Choice]) -> Spec:
         vectors = dict(spec.vectors)
@@ -183,7 +211,8 @@ class Searcher:
             return spec
         entries, vectors = dict(spec.entries), dict(spec.vectors)
         for site in self.active(spec):
-            entry, local = spec.entries[site.source], self.local(site)
+            entry = spec.entries[site.source]
+            local = self.local(site, entry.apart)
             if not local.measurable or entry.whole:
                 continue
             choice = Choice(entry, vectors.get(f"{site.source} scale"), vectors.get(f"{site.source} shift"))
@@ -200,7 +229,8 @@ class Searcher:
         for site in self.active(spec):
             if self.late(f"weight rounding {site.name}"):
                 break
-            entry, local = spec.entries[site.source], self.local(site)
+            entry = spec.entries[site.source]
+            local = self.local(site, entry.apart)
             if not local.measurable or entry.whole:
                 continue
             choice = Choice(entry, vectors.get(f"{site.source} scale"), vectors.get(f"{site.source} shift"))
@@ -278,7 +308,8 @@ class Searcher:
 def searches(recipe: Search) -> bool:
     """Whether there is anything to be tried: min-max alone needs no search."""
     tried = (recipe.smooth, recipe.centre, recipe.whole_pixels, recipe.bias_correction, recipe.fallback)
-    return len(recipe.observers) > 1 or recipe.sensitivity or any(tried)
+    others = (recipe.weight_rounding, recipe.outliers_apart, recipe.sensitivity)
+    return len(recipe.observers) > 1 or any(tried) or any(others)
 
 
 def search(

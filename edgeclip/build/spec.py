@@ -29,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     threshold: int8 covers -threshold..threshold of the rewritten tensor. greatest: its greatest magnitude seen.
     smooth: SmoothQuant's alpha, or None. shifted: every channel is centred, on its "mean" or the "middle" of its range.
+    apart: channels that are computed in float beside the others, which are never rewritten.
     whole: pixels enter as whole numbers.
     corrected: the layers' biases take back the mean error. rounded: their weights are rounded together.
     floating: the layers stay float, and the rest is unused.
@@ -42,6 +43,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     observer: str = "min-max"
     smooth: float | None = None
     shifted: Literal["", "mean", "middle"] = ""
+    apart: tuple[int, ...] = ()
     whole: bool = False
     corrected: bool = False
     rounded: bool = False
@@ -54,8 +56,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def plain(self) -> bool:
-        """Whether the tensor is the float network's own, neither scaled nor shifted."""
-        return self.smooth is None and not self.shifted and not self.whole
+        """Whether the tensor is the float network's own: all of its channels, neither scaled nor shifted."""
+        return self.smooth is None and not self.shifted and not self.whole and not self.apart
 
 
 @dataclass
@@ -129,6 +131,8 @@ def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] 
     feeds = {site.source: rewritten(result, site, entry, spec) for site, entry in chosen}
     for site, entry in chosen:
         for layer in site.layers:
+            if entry.apart:
+                compute_apart(result, layer, feeds[site.source], list(entry.apart))
             store_weight(result, layer, spec.integers.get(layer.node) if entry.rounded else None)
             widen_bias(result, layer)
         activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
@@ -155,6 +159,32 @@ def widen_bias(graph: Graph, layer: Layer) -> None:
             stored = graph.arrays.get(name)
             if adder.op_type == "Add" and stored is not None and stored.ndim == 1 and graph.ranks.get(layer.node) == 3:
                 adder.input[i] = constant(graph, f"{layer.node}.wide-bias", stored.reshape(1, 1, -1))
+
+
+def compute_apart(graph: Graph, layer: Layer, feed: str, channels: list[int]) -> None:
+    """Take `channels` of `feed` out of a layer, and add what they contribute in float. Of a few channels it costs next
+    to nothing, and int8 need not reach as far as they do (mixed decomposition, Dettmers et al., 2022)."""
+    node = product_of(graph, layer)
+    turned = node.op_type == "Gemm" and transposed(node)
+    weight = graph.arrays[node.input[1]]
+    weight = weight.T if turned else weight
+    others = weight.copy()
+    others[channels] = 0.0  # int8 clips them, and multiplies them by 0
+    node.input[1] = constant(graph, f"{layer.node}.others", np.ascontiguousarray(others.T if turned else others))
+    own = f"{layer.node}.apart"
+    stored = [
+        constant(graph, f"{own}.channels", np.array(channels, np.int64)),
+        constant(graph, f"{own}.weight", np.ascontiguousarray(weight[channels])),
+    ]
+    taken = helper.make_node("Gather", [feed, stored[0]], [f"{own}.taken"], f"{own}.taken", axis=-1)
+    product = helper.make_node("MatMul", [taken.output[0], stored[1]], [f"{own}.product"], f"{own}.product")
+    total = helper.make_node("Add", [layer.biased, product.output[0]], [f"{own}.sum"], f"{own}.sum")
+    for reader in graph.readers(layer.biased):
+        for i, name in enumerate(reader.input):
+            if name == layer.biased:
+                reader.input[i] = total.output[0]
+    position = next(i for i, other in enumerate(graph.nodes) if layer.biased in other.output) + 1
+    graph.nodes[position:position] = [taken, product, total]
 
 
 def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:

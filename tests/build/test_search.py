@@ -14,7 +14,7 @@ from small import facts, textured, write_graph
 from edgeclip.build.capture import capture, embeddings, sample
 from edgeclip.build.findings import Findings
 from edgeclip.build.graphs import ImageGraph
-from edgeclip.build.local import Local
+from edgeclip.build.local import Local, outliers
 from edgeclip.build.measure import distance
 from edgeclip.build.quantize import match
 from edgeclip.build.recipe import Search
@@ -58,15 +58,16 @@ def searched(
 def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(
         observers=("min-max", "percentile-99.99", "mse"), smooth=(0.5, 0.75), centre=("mean", "middle"),
-        whole_pixels=True, bias_correction=True, weight_rounding=True, sensitivity=True, frames=16,
+        whole_pixels=True, bias_correction=True, weight_rounding=True,
+        outliers_apart=True, sensitivity=True, frames=16,
     )  # fmt: skip
     sites = sites_of(graph, KINDS)
     spec, found = searched(graph, frames[:32], recipe, 0.99)
     smoothing = [f"smoothing {where}" for where in ("behind LayerNorm", "behind GELU", "elsewhere")]
-    remedies = ["observers", *smoothing, "whole pixels", "bias correction"]
-    assert [trial.remedy for trial in found.trials[:7]] == ["min-max", *remedies]
-    left = [trial.remedy for trial in found.trials[:7] if not trial.kept]
-    assert [trial.remedy for trial in found.trials[7:]] == [*(f"{remedy}, again" for remedy in left), "weight rounding"]
+    remedies = ["observers", "outliers apart", *smoothing, "whole pixels", "bias correction"]
+    assert [trial.remedy for trial in found.trials[:8]] == ["min-max", *remedies]
+    left = [trial.remedy for trial in found.trials[:8] if not trial.kept]
+    assert [trial.remedy for trial in found.trials[8:]] == [*(f"{remedy}, again" for remedy in left), "weight rounding"]
     kept = [trial.centred for trial in found.trials if trial.kept]
     assert kept == sorted(kept)
     held_out = frames[32:]
@@ -114,6 +115,25 @@ def test_smoothing_and_correction_lower_a_layers_own_error(graph: Graph, frames:
     assert local.plain(["min-max", "mse"]).error <= plain.error
     (amount,) = local.correction(plain)
     assert amount.shape == (32,)
+
+
+def test_outliers_apart_leave_a_layer_less_error(graph: Graph, frames: list[np.ndarray]) -> None:
+    sites = sites_of(graph, KINDS)
+    seen = capture(graph, sites, frames[:16], 16)
+    site = next(site for site in sites if site.name == "blocks.0.fc2")
+    found = outliers(seen[site.source])
+    assert found == (3,)  # the channel that is always large
+    whole, without = (Local(graph, site, seen[site.source], apart) for apart in ((), found))
+    plain, spared = whole.plain(["min-max"]), without.plain(["min-max"])
+    assert spared.error < 0.2 * plain.error
+    assert spared.entry.apart == found
+    smooth = without.rewritten(["min-max"], [0.5], ["mean"])
+    assert smooth.scale is None or smooth.scale[3] == 1.0
+    assert smooth.shift is None or smooth.shift[3] == 0.0
+    recipe = Search(smooth=(0.5,), centre=("mean",), outliers_apart=True, weight_rounding=True, frames=16)
+    spec, told = searched(graph, frames[:32], recipe, 0.99)
+    kept = {trial.remedy.removesuffix(", again") for trial in told.trials if trial.kept}
+    assert (spec.entries[site.source].apart == found) == ("outliers apart" in kept)
 
 
 def test_capture_keeps_the_class_token_and_the_whole_range(graph: Graph, frames: list[np.ndarray]) -> None:
