@@ -18,6 +18,7 @@ from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool
 from edgeclip.build.pack import pack
 from edgeclip.build.quantize import quantize
 from edgeclip.build.report import Report, load_report
+from edgeclip.build.search import searches
 from edgeclip.build.source import Model
 from edgeclip.build.steps import Steps, exclusive
 from edgeclip.build.suited import suited
@@ -116,6 +117,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         order = replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen))
         progress.note(f"quantized by calibration/{name}, which suits its graph")
     plan, quantization = order.plan, order.plan.quantization
+    searching = searches(quantization.search)
     calibrated_in = step(
         "calibrate",
         None,
@@ -124,14 +126,16 @@ def run(order: Order, progress: Progress) -> BuildResult:
             order.calibration,
             Preprocessor(exported.preprocess),
             sampling,
-            quantization.onnx,
+            None if searching else quantization.onnx,
+            quantization.tflite,
             exported_in,
             directory,
             progress,
         ),
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
-        observed=quantization.onnx.multiply,
+        observed=() if searching else quantization.onnx.multiply,
+        static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
     )
     quantized_in = step(
         "quantize",
