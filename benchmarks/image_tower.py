@@ -2,11 +2,12 @@
 
     python benchmarks/image_tower.py [--model nano --model vit-b-32 ...] [--clip FILE --text-bank FILE] [--quick]
 
-Our bundles are built by our own build, from the float weights that the peers get too, and calibrated on the same frames;
-what is measured are frames held out of calibration. Each contender lives in a process of its own, and they take turns in
-one run, so that a busy machine slows all alike: compare ratios within a table. Everything made is kept in --work.
+Our bundles are built by our own build, from the float weights that the peers get too, and calibrated on the same
+frames; what is measured are frames held out of calibration. Each contender lives in a process of its own, and they take
+turns in one run, so that a busy machine slows all alike: compare ratios within a table. Everything made is kept in
+--work.
 
-Cosine is to torch's float embeddings, after their mean is subtracted; "agrees" is how often the nearest text is float's.
+Cosine is to torch's float embeddings, after their mean is subtracted; "agrees" is how often the nearest text is theirs.
 "of peak" is what an engine does of the INT8 multiplications that the machine's fastest INT8 GEMM does in that time.
 """
 
@@ -126,8 +127,8 @@ def markdown(tables: list[Table], skipped: dict[str, str], peaks: dict[int, roof
         "",
         f"`{command}` on {date.today().isoformat()}; {machine()}, {len(os.sched_getaffinity(0))} cores.",
         "",
-        "Our engines come out of `edgeclip build`; peers get the same float weights and calibration frames, and their own",
-        "defaults. Measured on frames held out of calibration, all engines taking turns in one run: compare within a table.",
+        "Our engines come out of `edgeclip build`; peers get the same float weights and calibration frames, and their",
+        "own defaults. Measured on frames held out of calibration, all taking turns in one run: compare within a table.",
         "`x` is an engine's time over that of the one in bold, which `edgeclip run` takes. Cosine: to torch's float",
         "embeddings, mean-centred. Agrees: how often the nearest text is float's. Memory: peak of the whole process.",
         f"Start-up: process start to first embedding. Of peak: of the machine's fastest INT8 GEMM, {gemm}.",

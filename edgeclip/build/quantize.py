@@ -17,6 +17,7 @@ from edgeclip.progress import Progress
 
 FINDINGS = "findings.json"
 
+IMAGE_STATIC = "image.static.tflite"
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
 WEIGHTS = "int8 weights"
 QDQ = "int8 static Q/DQ"
@@ -24,7 +25,7 @@ QDQ = "int8 static Q/DQ"
 
 def candidate_names(quantization: Quantization) -> dict[str, str]:
     """Image candidates of the TFLite target: file name -> precision."""
-    names = {"static": ("image.static.tflite", STATIC), "dynamic": ("image.dynamic.tflite", DYNAMIC)}
+    names = {"static": (IMAGE_STATIC, STATIC), "dynamic": ("image.dynamic.tflite", DYNAMIC)}
     return dict(names[scheme] for scheme in quantization.tflite.schemes)
 
 

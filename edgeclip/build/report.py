@@ -10,11 +10,12 @@ import msgspec
 
 from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
-from edgeclip.build.quantize import DYNAMIC, QDQ
+from edgeclip.build.quantize import DYNAMIC, QDQ, STATIC
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
 
 FLOAT = "float32"
+EDGE_TPU = "edgetpu"
 SENSITIVITY = "sensitivity.png"
 TIE = 1.02  # candidates this near in time are a tie, which the more accurate one wins
 RULE = (
@@ -95,6 +96,9 @@ def judge(candidate: Candidate, gates: Gates, runtimes: Sequence[str]) -> Candid
         reasons.append(f"top-1 drops by {drop:.2f} points, more than {gates.top1_drop}")
     if candidate.precision == DYNAMIC and "tflite-runtime" in runtimes:
         reasons.append("runs on LiteRT alone: tflite-runtime computes dynamic-range wrongly")
+    if EDGE_TPU in runtimes and candidate.file.startswith("image") and candidate.file.endswith(".tflite"):
+        if candidate.precision != STATIC:
+            reasons.append("an Edge TPU takes static INT8 alone")
     return msgspec.structs.replace(candidate, refused="; ".join(reasons))
 
 
