@@ -128,7 +128,7 @@ def markdown(tables: list[Table], skipped: dict[str, str], peaks: dict[int, roof
         f"`{command}` on {date.today().isoformat()}; {machine()}, {len(os.sched_getaffinity(0))} cores.",
         "",
         "Our engines come out of `edgeclip build`; peers get the same float weights and calibration frames, and their",
-        "own defaults. Measured on frames held out of calibration, all taking turns in one run: compare within a table.",
+        "own defaults. Measured on frames held out of calibration, all taking turns in one run: compare in a table.",
         "`x` is an engine's time over that of the one in bold, which `edgeclip run` takes. Cosine: to torch's float",
         "embeddings, mean-centred. Agrees: how often the nearest text is float's. Memory: peak of the whole process.",
         f"Start-up: process start to first embedding. Of peak: of the machine's fastest INT8 GEMM, {gemm}.",

@@ -1,4 +1,4 @@
-"""The image towers that are measured, and what is made of each before: our bundle, by our own build, and the peers' files.
+"""The image towers that are measured, and what is made of each: our bundle, by our own build, and the peers' files.
 
 Everything lies under a work directory and is kept: a second run measures at once.
 """

@@ -19,7 +19,7 @@ exit codes:
 """
 
 BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, tensorrt, tensorrt-rtx"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -155,8 +155,8 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument(
         "--edgetpu-compatible",
         action="store_true",
-        help="name every operator of the TFLite image engine that a Coral Edge TPU leaves to the CPU; exit code 65 where "
-        "one of them is in the way",
+        help="name every operator of the TFLite image engine that a Coral Edge TPU leaves to the CPU; exit code 65 "
+        "where one of them is in the way",
     )
 
 

@@ -21,6 +21,7 @@ IMAGE_STATIC = "image.static.tflite"
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
 WEIGHTS = "int8 weights"
 QDQ = "int8 static Q/DQ"
+ON_OPENVINO = "int8 static Q/DQ, OpenVINO"  # the same file on another runtime
 
 
 def candidate_names(quantization: Quantization) -> dict[str, str]:

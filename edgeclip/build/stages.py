@@ -172,6 +172,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         data=place_digest(str(order.data)) if order.data else "",
         labels=[(label.name, label.prompts) for label in labels],
         golden=place_digest(order.golden),
+        openvino=importlib.util.find_spec("openvino") is not None,
     )
     report = load_report(verified_in)
     plans: list[PlanFiles] = []

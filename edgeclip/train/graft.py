@@ -4,7 +4,7 @@
     python -m edgeclip.train.graft CONFIG.yaml --text-from nano.safetensors --out runs/nano-vit
     edgeclip train CONFIG.yaml --out runs/nano-vit --resume
 
-The run keeps to the checkpoint's space as it is, so its image teacher is that checkpoint too (`teachers.image: nano.npz`).
+The run keeps to the checkpoint's space as it is: its image teacher is that checkpoint too, `teachers.image: nano.npz`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def graft(config_path: Path, text_from: Path, out: Path) -> None:
         dim = config.towers.dim
         np.savez(stream, mean=np.zeros(dim, np.float32), basis=np.eye(dim, dtype=np.float32))
     with atomic_write(out / STATE) as stream:
-        state = {"model": weights, "average": weights, "optimiser": None, "history": []}
+        state: dict[str, Any] = {"model": weights, "average": weights, "optimiser": None, "history": []}
         torch.save({**state, "phase": 0, "epoch": 0, "batch": 0}, stream)
 
 

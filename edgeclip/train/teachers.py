@@ -4,7 +4,8 @@
     python -m edgeclip.train.teachers text --model DIR --phrases corpus.txt --data 'train-*.tar.gz' --out minilm.npz
     python -m edgeclip.train.teachers checkpoint --checkpoint nano.safetensors --data 'train-*.tar.gz' --out nano.npz
 
-`checkpoint` embeds with one of our own, for a student that keeps to its space (see edgeclip.train.graft). `image` takes hours over a large set, and is resumable: stopped, it continues from the part file beside the output.
+`image` takes hours over a large set, and is resumable: stopped, it continues from the part file beside the output.
+`checkpoint` embeds with one of our own, for a student that keeps to its space (see edgeclip.train.graft).
 """
 
 from __future__ import annotations
