@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 
 from edgeclip.errors import BAD_DATA, CONFIGURATION, DataError
 from edgeclip.progress import Silent
