@@ -42,7 +42,7 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## engines side by side with their peers, as ratios
+bench: $(VENV)/.bench ## engines side by side with their peers, as ratios; ARGS="--model nano --clip FILE ..." to choose
 	$(BIN)/python benchmarks/image_tower.py $(ARGS)
 	$(BIN)/edgeclip bench --source demo
 
@@ -65,4 +65,9 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 	@echo "setting up .venv (build, train and test tools; torch is large)"
 	@$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	@echo "setting up .venv (the peers that the benchmark measures: OpenVINO, NNCF)"
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@

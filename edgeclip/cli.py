@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
+from edgeclip.errors import BAD_DATA, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 from edgeclip.options import make_parser
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
@@ -176,11 +176,14 @@ def _eval(
     return OK
 
 
-def _inspect(bundle: str | None = None, json: bool = False) -> int:
+def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: bool = False) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.describe import describe
 
-    facts = describe(open_bundle(bundle or _usual_bundle()))
+    opened = open_bundle(bundle or _usual_bundle())
+    if edgetpu_compatible:
+        return _inspect_for_edgetpu(opened, json)
+    facts = describe(opened)
     if json:
         _print_json(facts)
         return OK
@@ -200,6 +203,20 @@ def _inspect(bundle: str | None = None, json: bool = False) -> int:
             centred = candidate["distance"]["centred"]["mean"]
             top1 = f", top-1 {candidate['top1']:.1f} %" if candidate.get("top1") is not None else ""
             print(f"  verified {candidate['file']}: mean-centred cosine {centred:.4f}{top1}")
+    return OK
+
+
+def _inspect_for_edgetpu(bundle: Any, json: bool) -> int:
+    from msgspec import to_builtins
+
+    from edgeclip.edgetpu import examine_bundle, require_compatible
+
+    findings = examine_bundle(bundle)
+    if json:
+        _print_json({"compatible": findings.compatible, **to_builtins(findings)})
+        return OK if findings.compatible else BAD_DATA
+    require_compatible(findings)
+    print("\n".join(findings.lines()))
     return OK
 
 

@@ -19,7 +19,7 @@ exit codes:
 """
 
 BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, tensorrt, tensorrt-rtx"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -181,6 +181,12 @@ def _add_inspect(commands: Any) -> None:
     parser = _add(commands, "inspect", "check a bundle and say what it holds")
     parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="manifest, files and report as one JSON object")
+    parser.add_argument(
+        "--edgetpu-compatible",
+        action="store_true",
+        help="name every operator of the TFLite image engine that a Coral Edge TPU leaves to the CPU; exit code 65 "
+        "where one of them is in the way",
+    )
 
 
 def _add_doctor(commands: Any) -> None:
@@ -425,6 +431,11 @@ def _add_build(commands: Any) -> None:
     parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
     parser.add_argument(
         "--budget", type=_positive, metavar="MINUTES", help="how long the search for a quantization may take"
+    )
+    parser.add_argument(
+        "--edgetpu-compatible",
+        action="store_true",
+        help="quantize for a Coral Edge TPU (calibration/edgetpu.yaml), and refuse a tower that does not fit it",
     )
 
 

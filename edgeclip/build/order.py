@@ -63,6 +63,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/report.py",
         "build/pack.py",
         "runtime/text.py",
+        "runtime/backends/openvino.py",
     ),
 }
 

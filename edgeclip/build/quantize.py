@@ -30,6 +30,7 @@ STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
 STATIC_FILE, DYNAMIC_FILE = "image.static.tflite", "image.dynamic.tflite"
 WEIGHTS = "int8 weights"
 QDQ = "int8 static Q/DQ"
+ON_OPENVINO = "int8 static Q/DQ, OpenVINO"  # the same file on another runtime
 
 
 def candidate_names(quantization: Quantization) -> dict[str, str]:

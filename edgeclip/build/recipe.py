@@ -23,7 +23,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 TargetName = Literal["tflite", "onnx", "tensorrt", "tensorrt-rtx"]
 Scheme = Literal["static", "dynamic"]
-Runtime = Literal["litert", "tflite-runtime"]
+Runtime = Literal["litert", "tflite-runtime", "edgetpu"]
 Observer = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-99.999", "entropy", "mse"]
 
 

@@ -67,7 +67,8 @@ def compile_bundle(
 
 def sources(bundle: Bundle) -> list[EngineEntry]:
     """The ONNX engines: the image encoder's, and the text encoder's where the bundle has one."""
-    found = [entry for entry in bundle.manifest.engines if entry.format == "onnx"]
+    # One file may stand there for two runtimes.
+    found = list({entry.file: entry for entry in bundle.manifest.engines if entry.format == "onnx"}.values())
     if not any(entry.role == "image" for entry in found):
         raise DataError(f"bundle {bundle.origin} has no image.onnx to compile from", "build it again")
     return found
