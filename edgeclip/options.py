@@ -122,8 +122,13 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
-        "--sink", action="append", metavar="URI", help="jsonl:PATH, stdout:, lines:, table:; may be repeated"
+        "--sink",
+        action="append",
+        metavar="URI",
+        help="jsonl:PATH, stdout:, lines:, table:, decisions:PATH; events of watches: jsonl:PATH, "
+        "mqtt[s]://HOST/TOPIC, http[s]://HOST/PATH, command:PROGRAM; may be repeated (docs/events.md)",
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")

@@ -6,13 +6,16 @@ import functools
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
+from edgeclip.events.log import EventLog, Options
+from edgeclip.events.media import Limits
+from edgeclip.events.uris import split_sinks
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
@@ -27,7 +30,8 @@ from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Engine, Source
+from edgeclip.state import state_dir
+from edgeclip.types import Engine, Sink, Source
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
@@ -82,12 +86,13 @@ def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: C
             stack.enter_context(feed)  # opens it: its rate is known from here on
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
-        sinks = []
-        for uri in sink_uris(config, stdout):
-            sink = make_sink(uri, setting)
+        decisions, events = split_sinks(sink_uris(config, stdout), looking.watching is not None)
+        sinks: list[Sink] = [make_sink(uri, setting) for uri in decisions]
+        if events:
+            sinks.append(event_log(events, config, bundle, sources, notify))
+        for sink in sinks:
             sink.open()
             stack.callback(sink.close)
-            sinks.append(sink)
         pipeline = Pipeline(
             engine=engine,
             bank=looking.bank,
@@ -176,8 +181,21 @@ def _track(source: Source, config: Config) -> Track:
     """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
     picture = not source.live and source.fps is None
     half_life_s = config.smoothing if config.smoothing is not None else 0.0 if picture else HALF_LIFE_S
-    step_ns = None if source.live or source.fps is None else round(1e9 / source.fps)
-    return Track(half_life_s, step_ns)
+    return Track(half_life_s, _step_ns(source))
+
+
+def _step_ns(source: Source) -> int | None:
+    """Between two frames of a film that is played as fast as it goes."""
+    return None if source.live or source.fps is None else round(1e9 / source.fps)
+
+
+def event_log(
+    uris: Sequence[str], config: Config, bundle: Bundle, sources: Sequence[Source], notify: Callable[[str], None]
+) -> EventLog:
+    """Not opened. Raises EdgeclipError for a sink that cannot be."""
+    limits = Limits(config.clip_before_s, config.clip_after_s, megabytes=config.media_mb, days=config.media_days)
+    options = Options(config.give_up_s, config.outbox_mb, limits if config.media_mb else None, _step_ns(sources[0]))
+    return EventLog(uris, bundle, state_dir(), options, notify)
 
 
 def _rate(source: Source) -> float | None:
