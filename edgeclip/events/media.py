@@ -227,7 +227,7 @@ def write_mp4(path: Path, pictures: list[Picture]) -> None:
         for picture in pictures:
             pixels = _decoded(picture)
             if pixels.shape != first.shape:
-                pixels = cv2.resize(pixels, (width, height))
+                pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
             due = round((picture.clock_ns - pictures[0].clock_ns) * CLIP_FPS / 1e9) + 1
             for _ in range(max(due - written, 0)):
                 writer.write(pixels)
