@@ -12,10 +12,10 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test lint format bench wheel clean
+.PHONY: help setup setup-dev run engine test test-systemd lint format bench wheel clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.runtime ## the runtime and the demo, in .venv
 
@@ -29,6 +29,9 @@ engine: $(VENV)/.dev ## build MODEL (default nano) to INT8 engines: CALIBRATION=
 
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-systemd: $(VENV)/.dev ## the service under the real systemd, in a namespace (as root); prints what it measures
+	$(BIN)/python -m pytest -m systemd tests/systemd -rs $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

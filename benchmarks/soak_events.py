@@ -2,8 +2,8 @@
 
     python benchmarks/soak_events.py --cycles 200        (make soak CYCLES=200)
 
-Each cycle starts the real `edgeclip run` on a film in which a watch begins and ends about three times a second, twice over, with an
-MQTT, a webhook and a JSON lines sink, and kills it. Every fifth cycle the broker is restarted under it; one webhook
+Each cycle starts the real `edgeclip run` on a film in which two watches begin and end about three times a second, with
+an MQTT, a webhook and a JSON lines sink, and kills it. Every fifth cycle the broker is restarted under it; one webhook
 request in twenty is answered 503, half of these after it was taken. While it runs, a reader of the outbox notes every
 message that is committed: these are acknowledged. At the end edgeclip runs until nothing is pending, and every
 acknowledged message must have reached every sink at least once, unchanged.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import json
 import os
 import random
@@ -73,7 +74,7 @@ class Broker:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\nuser {os.environ.get('USER', 'root')}\n"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\nuser {getpass.getuser()}\n"
             f"persistence_location {folder}/\nmax_queued_messages 0\nlog_dest none\n"
         )
         self.received = Received()

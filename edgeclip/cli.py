@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `edgeclip --help` loads nei
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -51,36 +52,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: EdgeclipError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  fix: {error.hint}", file=sys.stderr)
+    from edgeclip.runtime import journal
+    from edgeclip.runtime.notify import sd_notify
+
+    fix = f"\n  fix: {error.hint}" if error.hint else ""
+    journal.write(sys.stderr, f"error: {error.message}{fix}", journal.ERROR, {"EDGECLIP_EXIT": str(error.exit_code)})
+    sd_notify(f"STATUS=failed: {error.message}{f' ({error.hint})' if error.hint else ''}")
 
 
 def _notice(text: str) -> None:
-    print(f"edgeclip: {text}", file=sys.stderr, flush=True)
+    from edgeclip.runtime import journal
+
+    if isinstance(text, journal.Notice):
+        journal.write(sys.stderr, f"edgeclip: {text}", text.priority, text.fields)
+    else:
+        journal.write(sys.stderr, f"edgeclip: {text}", journal.INFO)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def _run(config: str | None = None, **flags: Any) -> int:
-    from edgeclip.config import load_config
+    from edgeclip.config import Config, load_config
 
-    settings = load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
-    if not settings.source:
+    def load() -> Config:
+        return load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
+
+    if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.runtime.service import StopSignals, serve
+    from edgeclip.runtime.lifecycle import run_for_months
 
-    with StopSignals() as stop:
-        summary = serve(settings, sys.stdout, _notice, stop)
-    _notice(str(summary))
+    if "NOTIFY_SOCKET" in os.environ:
+        importlib.import_module("faulthandler").enable()  # where every thread was when the watchdog bit
+    _notice(str(run_for_months(load, sys.stdout, _notice)))
     return OK
 
 
-def _labels_check(file: str) -> int:
-    from edgeclip.runtime.labels import parse_labels
+def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> int:
+    from dataclasses import asdict
 
-    print(f"{file}: {len(parse_labels(file))} labels, all well")
+    from edgeclip.bundle import open_bundle
+    from edgeclip.collisions import check_file
+
+    found = check_file(file, open_bundle(bundle or _usual_bundle()))
+    if json:
+        _print_json(asdict(found))
+        return OK
+    counts = [f"{found.labels} labels"] * bool(found.labels) + [f"{found.watches} watches"] * bool(found.watches)
+    print(f"{file}: {' and '.join(counts)}, {'but' if found.collisions else 'all well'}")
+    for pair in found.collisions:
+        print(
+            f"  lines {pair.first_line} and {pair.second_line}: {pair.first!r} and {pair.second!r} are nearly the same "
+            f"sentence to {found.bundle}: {pair.similarity:.2f}. {pair.so}"
+        )
     return OK
 
 
@@ -99,6 +123,7 @@ def _labels_list(file: str, json: bool = False) -> int:
 def _labels_embed(file: str, bundle: str | None = None, threads: int | None = None) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.progress import progress_for
+    from edgeclip.runtime.background import load_background
     from edgeclip.runtime.labelbank import load_bank
     from edgeclip.runtime.labels import parse_labels
 
@@ -107,7 +132,54 @@ def _labels_embed(file: str, bundle: str | None = None, threads: int | None = No
         progress.stage(f"embedding {file}", len(labels))
         bank = load_bank(opened, labels, threads=threads, notices=progress.note)
         progress.advance(len(labels))
+        load_background(opened, functools.partial(load_bank, opened, threads=threads))
     print(f"{len(bank.names)} labels are embedded for {opened.manifest.name} (space {bank.space.split(':')[-1][:12]})")
+    return OK
+
+
+def _events_list(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit)
+
+
+def _events_dead(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit, dead=True)
+
+
+def _events_show(event: str, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, 1000, event=event)
+
+
+def _events_retry(event: str | None = None, state: str | None = None) -> int:
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        count = outbox.retry(event)
+    print(f"{count} deliveries are tried again")
+    return OK
+
+
+def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | None = None, dead: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        found = outbox.listed(limit, event, dead)
+    if event is not None and not found:
+        raise DataError(f"no event or message {event} in the outbox", "`edgeclip events list` shows what there is")
+    for message, deliveries in found:
+        if as_json:
+            _print_json({"message": msgspec.to_builtins(message), "deliveries": [one._asdict() for one in deliveries]})
+            continue
+        word = message.type.rpartition(".")[2]
+        print(f"{message.time}  {word:<7}  {message.subject}  {message.data.camera}  {message.id}")
+        if event is not None:
+            _print_json(msgspec.to_builtins(message))
+        for one in deliveries:
+            error = f": {one.error}" if one.error and one.state != "delivered" else ""
+            print(f"    {one.state:<9}  {one.sink}  {one.attempts} attempts{error}")
     return OK
 
 
@@ -187,6 +259,48 @@ def _doctor(bundle: str | None = None, json: bool = False) -> int:
             if check.fix and check.status != "ok":
                 print(f"      fix: {check.fix}")
     return UNAVAILABLE if any(check.status == "fail" for check in checks) else OK
+
+
+def _service_install(root: str = "/", dry_run: bool = False, **options: Any) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, install
+
+    place = Place(Path(root), dry_run)
+    install(place, **options)
+    if not dry_run:
+        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: systemctl restart edgeclip")
+    return OK
+
+
+def _service_uninstall(root: str = "/", dry_run: bool = False) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, uninstall
+
+    uninstall(Place(Path(root), dry_run))
+    return OK
+
+
+def _service_status(json: bool = False) -> int:
+    from edgeclip.unit import status, summary
+
+    facts = status()
+    if json:
+        _print_json(facts)
+    else:
+        print("\n".join(summary(facts)))
+    return OK if facts.get("ActiveState") in ("active", "reloading") else UNAVAILABLE
+
+
+def _service_logs(lines: int = 50, follow: bool = False) -> int:
+    from edgeclip.unit import logs_command
+
+    command = logs_command(lines, follow)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        raise EngineError("journalctl is not here: this system has no systemd") from error
 
 
 def _verify(
@@ -272,7 +386,7 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
 
     from edgeclip.capture.session import CaptureOptions, capture
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
 
     if not source:
         raise UsageError("no source to capture from", "try `--camera 0`, or `--source rtsp://HOST/PATH`")
@@ -387,10 +501,18 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "labels check": _labels_check,
     "labels list": _labels_list,
     "labels embed": _labels_embed,
+    "events list": _events_list,
+    "events dead": _events_dead,
+    "events show": _events_show,
+    "events retry": _events_retry,
     "inspect": _inspect,
     "eval": _eval,
     "bench": _bench,
     "doctor": _doctor,
+    "service install": _service_install,
+    "service uninstall": _service_uninstall,
+    "service status": _service_status,
+    "service logs": _service_logs,
     "train": _train,
     "capture": _capture,
     "build": _build,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edgeclip.credentials import with_credentials
 from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
@@ -46,6 +47,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
     crop on the GPU.
+    ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
+    what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
+    below on; none: the board's own lowest passive trip point.
     """
 
     source: tuple[Text, ...] = ()
@@ -77,6 +81,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gpu_preprocess: bool = False
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
+    ready_timeout_s: Seconds = 30.0
+    drain_timeout_s: Seconds = 10.0
+    max_temperature_c: Annotated[float, Meta(ge=20.0, le=150.0)] | None = None
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
@@ -96,7 +103,8 @@ File = msgspec.defstruct(
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None = None) -> Config:
     """Merge the layers. flags: only those the user gave.
 
-    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag.
+    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag. ${credential:NAME} in a value
+    is the secret of that name.
 
     A source or a label set given in a higher layer replaces the lower one's, whole: `label` hides `labels`.
     """
@@ -112,6 +120,7 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: 
         values.update(layer)
     for key, value in flags.items():
         _check_flag(key, value)
+    values = {key: with_credentials(key, value, environment) for key, value in values.items()}
     return msgspec.convert(values, Config)
 
 

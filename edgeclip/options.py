@@ -35,10 +35,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
     _add_labels(commands)
+    _add_events(commands)
     _add_inspect(commands)
     _add_eval(commands)
     _add_bench(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
     _add_capture(commands)
     _add_build(commands)
@@ -119,6 +121,12 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
@@ -152,14 +160,41 @@ def _add_run(commands: Any) -> None:
 def _add_labels(commands: Any) -> None:
     group = commands.add_parser("labels", help="check, list or embed a label file", description="Label files.")
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = _add(actions, "labels check", "say whether a label file is well, or where it is not")
+    check = _add(
+        actions,
+        "labels check",
+        "say whether a labels or watches file is well, and what in it a model can hardly tell apart",
+        "Reads labels.txt or watches.yaml and compares its sentences by the model's own text embeddings. Exit code 0 "
+        "also where some are nearly the same, 65 where the file cannot be read.",
+    )
     listed = _add(actions, "labels list", "print the labels, with their own prompts")
     embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
         parser.add_argument("file", metavar="FILE", help="labels, one a line")
+    check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
+
+
+def _add_events(commands: Any) -> None:
+    group = commands.add_parser(
+        "events", help="list, show or retry the events in the outbox", description="Events of watches, on this device."
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = _add(actions, "events list", "the newest messages, and how far they have come with every sink")
+    dead = _add(actions, "events dead", "messages that a sink never took")
+    show = _add(actions, "events show", "one event as it was sent, and how far it has come")
+    retry = _add(actions, "events retry", "send again what a sink never took; a running service does it at once")
+    for parser in (listed, dead):
+        parser.add_argument("--limit", type=_at_least_one, metavar="N", help="the newest N (default: 50)")
+    show.add_argument("event", metavar="ID", help="id of an event or of a message")
+    retry.add_argument("event", nargs="?", metavar="ID", help="of this event or message alone (default: all)")
+    for parser in (listed, dead, show):
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    for parser in (listed, dead, show, retry):
+        parser.add_argument("--state", metavar="DIR", help="state directory (default: EDGECLIP_STATE, or the usual)")
 
 
 def _add_inspect(commands: Any) -> None:
@@ -177,6 +212,31 @@ def _add_doctor(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_service(commands: Any) -> None:
+    group = commands.add_parser("service", help="install the systemd service, or say how it is", description="systemd.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "service install",
+        "put the unit, its user and its configuration in place; safe to repeat",
+        "Configuration that is there stays. Run it again after adding a file to /etc/edgeclip/credentials.",
+    )
+    uninstall = _add(actions, "service uninstall", "take it away; configuration and state stay")
+    for parser in (install, uninstall):
+        parser.add_argument("--root", metavar="DIR", help="of an image that is being made, instead of this system")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    install.add_argument("--exec", dest="executable", metavar="PATH", help="edgeclip's, as the service will see it")
+    install.add_argument(
+        "--gpu", action=argparse.BooleanOptionalAction, help="access to NVIDIA devices (default: where there are any)"
+    )
+    install.add_argument("--now", action="store_true", help="start it too")
+    status = _add(actions, "service status", "how it is; exit code 69 where it is not active")
+    status.add_argument("--json", action="store_true", help="systemd's properties as one JSON object")
+    logs = _add(actions, "service logs", "its lines in the journal")
+    logs.add_argument("--lines", type=_at_least_one, metavar="N", help="the last N (default: 50)")
+    logs.add_argument("--follow", action="store_true", help="and those to come")
 
 
 def _add_verify(commands: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from edgeclip.types import Outline
+
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Point = tuple[Fraction, Fraction]
 
@@ -36,7 +38,7 @@ class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return self.box or (0.0, 0.0, 1.0, 1.0)
 
     @property
-    def outline(self) -> tuple[tuple[float, float], ...]:
+    def outline(self) -> Outline:
         """Its corners (x, y)."""
         if self.polygon is not None:
             return self.polygon

@@ -12,6 +12,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3] BGR, as OpenCV delivers it
 Embeddings = npt.NDArray[np.float32]  # [N, D], unit length
 
+Outline = tuple[tuple[float, float], ...]  # corners (x, y) in fractions of the frame
+
 UNKNOWN = "unknown"  # shown in place of a label
 
 
@@ -55,14 +57,14 @@ class WatchState:
     """One watch on one frame.
 
     probability: 0..1, calibrated and smoothed. enter: what it must reach to begin. on: whether it holds now.
-    outline: corners (x, y) of its region in fractions of the frame; none: all of it.
+    outline: of its region; none: all of the frame.
     """
 
     name: str
     probability: float
     enter: float
     on: bool
-    outline: tuple[tuple[float, float], ...] = ()
+    outline: Outline = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,11 @@ def test_every_run_option_is_a_config_key_and_every_key_an_option_or_a_time_out(
     from edgeclip.config import FIELDS
 
     options = "--json --realtime --wait --source x --labels x --label x --bundle x --fps 1 --top 1 --sink x --record x"
+    options += " --max-temperature-c 80"
     options += " --snapshot x --max-frames 1 --threads 1 --backend x --smoothing 1 --recompile --gpu-preprocess"
+    options += " --watch x --unknown 0"
     given = vars(make_parser().parse_args(["run", *options.split()]))
-    assert set(given) - {"command"} == set(FIELDS) - {"open_timeout_s", "read_timeout_s"}
+    assert set(given) - {"command"} == set(FIELDS) - {key for key in FIELDS if key.endswith("_timeout_s")}
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -304,7 +306,8 @@ def test_json_is_one_object_per_frame_and_none_is_lost(
     objects = [json.loads(line) for line in said.out.splitlines()]
     assert [one["frame"] for one in objects] == list(range(25))
     assert all(set(one["scores"]) == {"dog", "cat", "red cup"} for one in objects)
-    assert all(one["label"] == max(one["scores"], key=one["scores"].get) for one in objects)
+    best = [max(one["scores"], key=one["scores"].get) if one["unknown"] < 0.5 else "unknown" for one in objects]
+    assert [one["label"] for one in objects] == best
     assert "25 frames" in said.err
 
 

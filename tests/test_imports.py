@@ -75,12 +75,12 @@ def stage_of(module: str) -> str | None:
 
 
 def level(module: str) -> int:
-    """cli -> {service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    """cli -> {lifecycle, service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
     if module in LEAVES:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
-    if module == "runtime.service" or not module.startswith("runtime."):
+    if module in ("runtime.asked", "runtime.lifecycle", "runtime.service") or not module.startswith("runtime."):
         return 4 if module in ("cli", "__main__") else 3
     return 2
 

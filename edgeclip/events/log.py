@@ -22,12 +22,11 @@ from edgeclip.events.courier import Courier
 from edgeclip.events.deliveries import Setting, make_delivery
 from edgeclip.events.event import BundleRef, Event
 from edgeclip.events.media import Limits, Media
-from edgeclip.events.outbox import Outbox
+from edgeclip.events.outbox import OUTBOX, Outbox
 from edgeclip.events.recorder import NoPictures, Origin, Recorder, interrupted
 from edgeclip.events.writer import Writer
 from edgeclip.types import Decision, Frame
 
-OUTBOX = "outbox.sqlite"
 MEDIA = "media"
 DRAIN_S = 5.0  # for deliveries when a run ends; what is left goes out at the next start
 

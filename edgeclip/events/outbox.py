@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from edgeclip.events.event import ENDED, STARTED, Event, decode, encode
 State = Literal["pending", "delivered", "dead"]
 T = TypeVar("T")
 
+OUTBOX = "outbox.sqlite"  # in the state directory
 BUSY_S = 10.0
 PAGE_BYTES = 4096
 SCHEMA = """
@@ -271,6 +272,16 @@ class Outbox:
         self._database.close()
         self._put_aside(error)
         self._database = self._connected()
+
+
+def existing_outbox(state: Path) -> closing[Outbox]:
+    """The outbox in a state directory, beside a run that may be using it. Raises ConfigError where there is none."""
+    path = state / OUTBOX
+    if not path.is_file():
+        raise ConfigError(
+            f"no outbox in {state}: no run with --watch and a sink of events was there", "name --state DIR"
+        )
+    return closing(Outbox(path))
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

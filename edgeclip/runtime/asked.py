@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -71,22 +72,29 @@ class Looking:
     """Everything asked, ready for frames, and followed while it is edited. Use as a context manager.
 
     bank: the labels. watching: the watches on each of `sources`, None without a watches file. unknown: None where it
-    is turned off. Raises what `embed` raises.
+    is turned off. embed: load_bank() for this bundle. Raises what it raises.
     """
 
     def __init__(
-        self, asked: Asked, config: Config, bundle: Bundle, embed: Embed, sources: Sequence[str], notify: Notify
+        self,
+        asked: Asked,
+        config: Config,
+        bundle: Bundle,
+        embed: Callable[..., TextBank],
+        sources: Sequence[str],
+        notify: Notify,
     ) -> None:
         self._bundle = bundle
-        self._embed = embed
+        self._embed: Embed = functools.partial(embed, notices=notify)
+        self._embed_quietly: Embed = embed  # the background is not the user's own
         self._notify = notify
         self._config = config
         self._fresh_watches: WatchBank | None = None
         self._undo = ExitStack()
         self._exclusive = asked.labels
-        self.bank = embed(asked.labels)
+        self.bank = self._embed(asked.labels)
         self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
-        self._label_watch = LabelWatch(asked.label_file, embed, notify) if asked.label_file is not None else None
+        self._label_watch = LabelWatch(asked.label_file, self._embed, notify) if asked.label_file is not None else None
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self.watching: Watching | None = None
         if asked.watch_file is not None:
@@ -127,11 +135,11 @@ class Looking:
         if self._config.unknown == 0.0:
             return None
         missed = asked.watch_file.content[0].missed if asked.watch_file is not None else MISSED
-        return Unknown(load_background(self._bundle, self._embed).null, self._config.unknown or missed)
+        return Unknown(load_background(self._bundle, self._embed_quietly).null, self._config.unknown or missed)
 
     def _ready_watches(self, content: Watches) -> _Ready:
         file, thresholds = content
-        background = load_background(self._bundle, self._embed, file.background)
+        background = load_background(self._bundle, self._embed_quietly, file.background)
         space = self._bundle.manifest.space
         watches = load_watch_bank(
             file, background, self._embed, thresholds=thresholds, space=space, notify=self._notify

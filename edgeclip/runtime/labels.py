@@ -34,8 +34,13 @@ _BOM = "\ufeff"
 
 def parse_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     """Read a labels file. Raises DataError naming file, line and fix; never returns an empty tuple."""
+    return tuple(label for _, label in numbered_labels(path))
+
+
+def numbered_labels(path: str | os.PathLike[str]) -> list[tuple[int, Label]]:
+    """parse_labels() with the line of each label, from 1."""
     raw = _read(Path(path))
-    labels: list[Label] = []
+    labels: list[tuple[int, Label]] = []
     first_seen: dict[str, int] = {}
     for number, raw_line in enumerate(raw.split(b"\n"), 1):
         where = f"{path}:{number}"
@@ -47,12 +52,12 @@ def parse_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
                 f"{where}: {_quoted(label.name)} is already the label of line {before}",
                 "remove one of the two lines, or put both descriptions on one: 'label: prompt one | prompt two'",
             )
-        labels.append(label)
+        labels.append((number, label))
         if len(labels) > MAX_LABELS:
             raise DataError(f"{where}: more than {MAX_LABELS} labels", "keep only the labels this camera can meet")
     if not labels:
         raise DataError(f"{path} holds no labels", "write one label a line, for example 'dog'")
-    return tuple(labels)
+    return labels
 
 
 def labels_from_options(options: Iterable[str]) -> tuple[Label, ...]:
@@ -117,7 +122,7 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
             "shorten it: an encoder reads only the first few dozen words",
         )
     for column, character in enumerate(line, 1):
-        if character != "\t" and _is_forbidden(character):
+        if character != "\t" and is_forbidden(character):
             raise DataError(
                 f"{where}: control character U+{ord(character):04X} at column {column}",
                 "remove it; the file must be plain UTF-8 text",
@@ -142,7 +147,8 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
     return Label(name, prompts)
 
 
-def _is_forbidden(character: str) -> bool:
+def is_forbidden(character: str) -> bool:
+    """Whether a character may not be in a text that is shown: controls, and what reorders a terminal's line."""
     return unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS or character == _BOM
 
 

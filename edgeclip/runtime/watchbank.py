@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.region import Regions
-from edgeclip.runtime.background import Background, Embed, as_written
+from edgeclip.runtime.background import Background, Embed
 from edgeclip.runtime.evidence import SAME, Floats, log_odds
 from edgeclip.runtime.presence import Rule
+from edgeclip.runtime.scenes import as_written
 from edgeclip.runtime.thresholds import Thresholds
 from edgeclip.runtime.watches import ENTER, Watch, WatchFile, usual_leave
 from edgeclip.types import Embeddings, Label

@@ -22,7 +22,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edgeclip.errors import ConfigError, DataError
 from edgeclip.region import Region
+from edgeclip.runtime.labels import is_forbidden
 from edgeclip.types import Label
 from edgeclip.yamlfile import load_yaml
 
@@ -108,6 +110,11 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             if isinstance(label, dict) and len(label) != 1:
                 raise ValueError("a label with prompts is one `name: [prompt, prompt]`")
         _refuse_doubles("labels", [label.name for label in self.exclusive])
+        said = [text for label in self.exclusive for text in (label.name, *label.prompts)]
+        said += [text for watch in self.watches for text in (watch.name, *watch.positive, *watch.negative)]
+        for text in [*said, *self.background]:
+            if any(is_forbidden(character) for character in text):
+                raise ValueError(f"{text!r} holds a control character")
 
     @property
     def exclusive(self) -> tuple[Label, ...]:
@@ -134,8 +141,11 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 def load_watches(path: str | os.PathLike[str]) -> WatchFile:
-    """Raises ConfigError naming file, line and key."""
-    return load_yaml(os.fspath(path), WatchFile)
+    """Raises DataError naming file, line and key."""
+    try:
+        return load_yaml(os.fspath(path), WatchFile)
+    except ConfigError as error:
+        raise DataError(error.message, error.hint) from error
 
 
 def watches_schema() -> dict[str, Any]:

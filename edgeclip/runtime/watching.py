@@ -11,7 +11,7 @@ from edgeclip.runtime.decision import smooth
 from edgeclip.runtime.evidence import Floats, probability
 from edgeclip.runtime.presence import Presence
 from edgeclip.runtime.watchbank import WatchBank
-from edgeclip.types import Change, Embeddings, Frame, WatchState
+from edgeclip.types import Change, Embeddings, Frame, Outline, WatchState
 
 States = tuple[WatchState, ...]
 Changes = tuple[Change, ...]
@@ -72,7 +72,7 @@ class _OnSource:
         self._source = source
         self._definitions: dict[str, object] = {}
         self._presences: dict[str, Presence] = {}
-        self._outlines: list[tuple[tuple[float, float], ...]] = []
+        self._outlines: list[Outline] = []
         self._rows = np.empty(0, np.int64)
         self._half_life_s = np.empty(0, np.float64)
         self._odds = np.empty(0, np.float32)  # smoothed; NaN where there was no frame yet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.errors import ConfigError, DataError
+from edgeclip.errors import DataError
 from edgeclip.region import Region
 from edgeclip.runtime.thresholds import Thresholds, Tuned, read_thresholds, thresholds_path, write_thresholds
 from edgeclip.runtime.watches import WatchFile, load_watches, usual_leave, watches_schema
@@ -52,10 +52,11 @@ def test_a_text_or_a_list_of_them_and_what_is_left_away(tmp_path: Path) -> None:
         ("watches:\n  - name: a\n  - name: A\n", 1, "twice"),
         ("labels: [{a: x, b: y}]\n", 1, "one `name"),
         ("unknown: 0.1\n", 1, "what to look for"),
+        ('watches: [{name: "a\\u001b[2J"}]\n', 1, "control character"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path: Path, text: str, line: int, key: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(DataError) as caught:
         read(tmp_path, text)
     assert f"watches.yaml:{line}:" in caught.value.message
     assert key in caught.value.message

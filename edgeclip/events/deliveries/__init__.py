@@ -43,5 +43,5 @@ def make_delivery(uri: str, setting: Setting) -> Delivery:
     scheme = uri.partition(":")[0]
     if scheme not in DELIVERIES:
         raise UsageError(f"--sink {scheme}:...: no such sink of events", f"sinks of events: {', '.join(DELIVERIES)}")
-    delivery: Delivery = resolve(DELIVERIES[scheme], extra="events", what=f"a {scheme}: sink")(uri, setting)
+    delivery: Delivery = resolve(DELIVERIES[scheme], extra="mqtt", what=f"a {scheme}: sink")(uri, setting)
     return delivery

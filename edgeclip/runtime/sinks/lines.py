@@ -1,8 +1,8 @@
 """Plain text for logs and pipes: what a person wants to read the next morning.
 
-A line when a watch begins or ends, one when the best label changes, and one every minute to show that it is alive. A live source writes at most
-one a second, so that a flickering decision cannot fill a disk; films write every change, however fast they play,
-and single pictures a line each.
+A line when a watch begins or ends, one when the best label changes, and one every minute to show that it is alive. A
+live source writes at most one label a second, so that a flickering decision cannot fill a disk; films write every
+change, however fast they play, and single pictures a line each.
 """
 
 from __future__ import annotations

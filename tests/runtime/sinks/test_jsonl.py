@@ -26,6 +26,7 @@ def test_a_line_says_all_of_a_decision() -> None:
         "scores": {"cat": 0.9, "dog": 0.06},
         "drops": 3,
         "fps": 19.8,
+        "unknown": 0.0,
     }
 
 
