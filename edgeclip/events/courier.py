@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
 import threading
@@ -92,19 +93,24 @@ class Courier:
             return True
         except Unreachable as error:
             self._settle(done)
-            rest = [message.sequence for message in messages[len(done) :]]
-            self._outbox.mark(self.name, rest[:1], "pending", error.message)
+            with contextlib.suppress(sqlite3.Error):  # a count of attempts may be wrong, a delivery not
+                self._outbox.mark(
+                    self.name, [one.sequence for one in messages[len(done) :][:1]], "pending", error.message
+                )
             raise
-        self._settle(done)
-        return True
+        return self._settle(done) or bool(messages)
 
-    def _settle(self, done: list[Message]) -> None:
-        """Mark as delivered; where the disk is full, remember to do it later."""
+    def _settle(self, done: list[Message]) -> bool:
+        """Mark as delivered; where the disk is full, remember to do it later, and go on. False where it is."""
         self.delivered += len(done)
         self._noted.update(message.sequence for message in done)
-        if self._noted:
+        try:
             self._outbox.mark(self.name, sorted(self._noted), "delivered")
-            self._noted.clear()
+        except sqlite3.Error as error:
+            self.last_error = str(error)
+            return False
+        self._noted.clear()
+        return True
 
     def _note_connected(self) -> None:
         if self.state == "away":

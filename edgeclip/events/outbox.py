@@ -27,6 +27,7 @@ T = TypeVar("T")
 OUTBOX = "outbox.sqlite"  # in the state directory
 BUSY_S = 10.0
 PAGE_BYTES = 4096
+SPARE_PAGES = 256  # for marking what was delivered, when no message finds room any more
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, event TEXT NOT NULL, type TEXT NOT NULL,
@@ -36,9 +37,9 @@ CREATE INDEX IF NOT EXISTS message_event ON message (event, type);
 CREATE TABLE IF NOT EXISTS delivery (
     sink TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES message (sequence), state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', since_ms INTEGER NOT NULL,
-    PRIMARY KEY (sink, state, sequence)
+    PRIMARY KEY (sequence, sink)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS delivery_sequence ON delivery (sequence);
+CREATE INDEX IF NOT EXISTS delivery_pending ON delivery (sink, sequence) WHERE state = 'pending';
 """
 DAMAGED = ("malformed", "not a database", "database corruption", "disk image")
 
@@ -64,7 +65,7 @@ class Outbox:
         self, path: Path, *, max_bytes: int = 256 << 20, notify: Callable[[str], None] = lambda text: None
     ) -> None:
         self._path = path
-        self._max_pages = max_bytes // PAGE_BYTES
+        self.max_pages = max_bytes // PAGE_BYTES
         self._notify = notify
         self._lock = threading.RLock()
         self._database = self._opened()
@@ -96,7 +97,7 @@ class Outbox:
                     [(sink, sequence, now_ms) for sink in sinks],
                 )
 
-        self._write(work)
+        self._write(work, spare=0)
 
     def pending(self, sink: str, limit: int) -> list[Message]:
         """The oldest that `sink` has not had."""
@@ -216,7 +217,6 @@ class Outbox:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
-            database.execute(f"PRAGMA max_page_count = {self._max_pages}")
             (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if sound != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {sound}")
@@ -245,10 +245,11 @@ class Outbox:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _write(self, work: Callable[[sqlite3.Connection], T], spare: int = SPARE_PAGES) -> T:
         """work, in one transaction; once more, on a new file, where this one turns out to be damaged."""
         with self._lock:
             try:
+                self._database.execute(f"PRAGMA max_page_count = {self.max_pages + spare}")
                 with self._transaction() as database:
                     return work(database)
             except sqlite3.DatabaseError as error:

@@ -16,6 +16,7 @@ from edgeclip.events.event import Event
 from edgeclip.events.outbox import Outbox
 
 WAITING = 2000  # messages, about 2 MB
+BATCH = 256
 RETRY_S = 2.0
 TIDY_S = 60.0
 KEEP_S = 7 * 86_400.0  # messages that every sink has had
@@ -85,15 +86,17 @@ class Writer:
                 self._tidy()
 
     def _commit(self) -> bool:
-        """All that waits now, in one transaction."""
-        batch = list(self._waiting)
+        """What waits, in one transaction; one message alone while there is hardly room."""
+        batch = list(self._waiting)[: 1 if self._failing else BATCH]
         try:
             self._outbox.add(batch, self._sinks)
         except (sqlite3.Error, OSError) as error:
             self.failures += 1
             if not self._failing:
                 self._failing = True
-                self._notify(f"events cannot be put on disk ({error}): {len(batch)} wait in memory, tried again")
+                self._notify(
+                    f"events cannot be put on disk ({error}): {len(self._waiting)} wait in memory, tried again"
+                )
             self._make_room()
             return False
         for _ in batch:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -31,7 +32,9 @@ class Command:
             raise UsageError("--sink command:: the program is missing", "write command:PROGRAM ARGUMENTS")
         if shutil.which(self._words[0]) is None:
             raise ConfigError(f"--sink command: {self._words[0]} is no program here", "give its path, or chmod +x it")
-        self.name = f"command:{os.path.basename(self._words[0])}"
+        # Arguments may be secret: only their digest is shown.
+        digest = hashlib.sha256("\0".join(self._words).encode()).hexdigest()[:8]
+        self.name = f"command:{os.path.basename(self._words[0])}#{digest}"
         self._timeout_s = timeout_s
 
     def open(self) -> None:

@@ -33,8 +33,8 @@ class JsonlFile:
             unknown.append("a number that is none")
         if unknown or not self._max_bytes > 0 or self._keep < 0:
             raise UsageError(f"--sink {uri}: its options are wrong", f"write jsonl:{target}?max_mb=10&keep=5")
-        self.name = f"jsonl:{target}"
-        self._path = Path(target)
+        self._path = Path(target).absolute()
+        self.name = f"jsonl:{self._path}"
         self._handle: int | None = None
 
     def open(self) -> None:
