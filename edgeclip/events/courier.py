@@ -93,6 +93,8 @@ class Courier:
             return True
         except Unreachable as error:
             self._settle(done)
+            if done:  # it takes some: no reason for longer pauses
+                self._attempt = 0
             with contextlib.suppress(sqlite3.Error):  # a count of attempts may be wrong, a delivery not
                 self._outbox.mark(
                     self.name, [one.sequence for one in messages[len(done) :][:1]], "pending", error.message

@@ -134,5 +134,5 @@ def _events(log: EventLog) -> Iterator[Metric]:
         reconnects.add_metric([courier.name], courier.reconnects)
         connected.add_metric([courier.name], float(courier.state == "connected"))
     yield from (delivered, dead, reconnects, connected)
-    if log.media is not None:
-        yield CounterMetricFamily("edgeclip_media_failures", "snapshots and clips not written", value=log.media.failed)
+    failed = log.media.failed if log.media is not None else 0
+    yield CounterMetricFamily("edgeclip_media_failures", "snapshots and clips not written", value=failed)

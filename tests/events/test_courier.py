@@ -82,6 +82,23 @@ def test_waits_while_the_sink_is_away_and_says_so_once(outbox: Outbox) -> None:
     assert [text.partition(";")[0] for text in told] == ["box: nobody there", "box is back"]
 
 
+def test_a_sink_that_fails_now_and_then_is_not_left_alone_for_long(outbox: Outbox) -> None:
+    class Shaky(Box):
+        def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+            super().deliver(messages[:20], done)
+            if len(messages) > 20:
+                raise Unreachable("HTTP 503")
+
+    box = Shaky()
+    outbox.add([event(str(number)) for number in range(200)], ["box"])
+    courier = Courier(box, outbox, lambda text: None)
+    courier.start()
+    until(lambda: courier.delivered == 200)
+    assert courier._attempt <= 1
+    courier.stop()
+    courier.join(10)
+
+
 def test_a_refused_message_is_dead_and_holds_up_nothing(outbox: Outbox) -> None:
     box = Box()
     box.refuses = "b-started"
