@@ -12,7 +12,7 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test test-systemd lint format bench wheel clean
+.PHONY: help setup setup-dev run engine test test-systemd lint soak format bench wheel clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: $(VENV)/.dev ## kill -9 a run CYCLES times (default 200), restart its broker, and count what was lost
+	$(BIN)/python benchmarks/soak_events.py --cycles $(or $(CYCLES),200) $(ARGS)
 
 format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff format .

@@ -137,6 +137,52 @@ def _labels_embed(file: str, bundle: str | None = None, threads: int | None = No
     return OK
 
 
+def _events_list(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit)
+
+
+def _events_dead(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit, dead=True)
+
+
+def _events_show(event: str, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, 1000, event=event)
+
+
+def _events_retry(event: str | None = None, state: str | None = None) -> int:
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        count = outbox.retry(event)
+    print(f"{count} deliveries are tried again")
+    return OK
+
+
+def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | None = None, dead: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        found = outbox.listed(limit, event, dead)
+    if event is not None and not found:
+        raise DataError(f"no event or message {event} in the outbox", "`edgeclip events list` shows what there is")
+    for message, deliveries in found:
+        if as_json:
+            _print_json({"message": msgspec.to_builtins(message), "deliveries": [one._asdict() for one in deliveries]})
+            continue
+        word = message.type.rpartition(".")[2]
+        print(f"{message.time}  {word:<7}  {message.subject}  {message.data.camera}  {message.id}")
+        if event is not None:
+            _print_json(msgspec.to_builtins(message))
+        for one in deliveries:
+            error = f": {one.error}" if one.error and one.state != "delivered" else ""
+            print(f"    {one.state:<9}  {one.sink}  {one.attempts} attempts{error}")
+    return OK
+
+
 def _eval(
     data: str,
     labels: str | None = None,
@@ -572,6 +618,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "labels check": _labels_check,
     "labels list": _labels_list,
     "labels embed": _labels_embed,
+    "events list": _events_list,
+    "events dead": _events_dead,
+    "events show": _events_show,
+    "events retry": _events_retry,
     "inspect": _inspect,
     "eval": _eval,
     "bench": _bench,

@@ -17,7 +17,9 @@ from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
 # Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
-ELSEWHERE = frozenset({"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE"})
+ELSEWHERE = frozenset(
+    {"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE", "EDGECLIP_MQTT_PASSWORD", "EDGECLIP_WEBHOOK_KEY"}
+)
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
@@ -35,6 +37,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     fps: frames per second to take from a source; none: all it gives.
     top: labels reported per decision; 0 is all of them.
     sink: where decisions go besides the terminal; json: JSON lines on standard output instead of a table or text.
+    With watches, `jsonl:`, `mqtt:`, `https:` and `command:` sinks take events (docs/events.md). give_up_s: after so
+    long without being taken, a message is put aside. outbox_mb: what the file of undelivered events may grow to.
+    media_mb, media_days: bounds on the snapshots and clips of events; media_mb 0: none. clip_before_s, clip_after_s:
+    around an event. metrics: HOST:PORT for Prometheus; off: none.
     record, snapshot: annotated video, annotated last frame.
     max_frames: stop after so many decisions. threads, backend: of the image engine; none: the engine's own choice.
     realtime: play files at their own rate. smoothing: half-life in seconds; none: 0.5 for video, 0 for single pictures.
@@ -56,6 +62,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     top: Annotated[int, Meta(ge=0)] = 5
     sink: tuple[Text, ...] = ()
     json: bool = False
+    give_up_s: Annotated[float, Meta(gt=0.0)] = 604_800.0
+    outbox_mb: Annotated[float, Meta(ge=1.0)] = 256.0
+    media_mb: Annotated[float, Meta(ge=0.0)] = 512.0
+    media_days: Annotated[float, Meta(gt=0.0)] = 30.0
+    clip_before_s: Annotated[float, Meta(ge=0.0, le=30.0)] = 3.0
+    clip_after_s: Annotated[float, Meta(ge=0.0, le=30.0)] = 2.0
+    metrics: Text | None = None
     record: Text | None = None
     snapshot: Text | None = None
     max_frames: Annotated[int, Meta(ge=1)] | None = None

@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
     _add_labels(commands)
+    _add_events(commands)
     _add_inspect(commands)
     _add_eval(commands)
     _add_bench(commands)
@@ -133,8 +134,13 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
-        "--sink", action="append", metavar="URI", help="jsonl:PATH, stdout:, lines:, table:; may be repeated"
+        "--sink",
+        action="append",
+        metavar="URI",
+        help="jsonl:PATH, stdout:, lines:, table:, decisions:PATH; events of watches: jsonl:PATH, "
+        "mqtt[s]://HOST/TOPIC, http[s]://HOST/PATH, command:PROGRAM; may be repeated (docs/events.md)",
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")
@@ -175,6 +181,25 @@ def _add_labels(commands: Any) -> None:
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
+
+
+def _add_events(commands: Any) -> None:
+    group = commands.add_parser(
+        "events", help="list, show or retry the events in the outbox", description="Events of watches, on this device."
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = _add(actions, "events list", "the newest messages, and how far they have come with every sink")
+    dead = _add(actions, "events dead", "messages that a sink never took")
+    show = _add(actions, "events show", "one event as it was sent, and how far it has come")
+    retry = _add(actions, "events retry", "send again what a sink never took; a running service does it at once")
+    for parser in (listed, dead):
+        parser.add_argument("--limit", type=_at_least_one, metavar="N", help="the newest N (default: 50)")
+    show.add_argument("event", metavar="ID", help="id of an event or of a message")
+    retry.add_argument("event", nargs="?", metavar="ID", help="of this event or message alone (default: all)")
+    for parser in (listed, dead, show):
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    for parser in (listed, dead, show, retry):
+        parser.add_argument("--state", metavar="DIR", help="state directory (default: EDGECLIP_STATE, or the usual)")
 
 
 def _add_inspect(commands: Any) -> None:

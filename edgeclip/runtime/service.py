@@ -8,11 +8,16 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.errors import ConfigError
+from edgeclip.events.log import EventLog, Options
+from edgeclip.events.media import Limits
+from edgeclip.events.uris import split_sinks
+from edgeclip.metrics.unmetered import Unmetered
+from edgeclip.registry import resolve
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
@@ -34,6 +39,9 @@ from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.runtime.thermal import Thermal
 from edgeclip.state import state_dir
 from edgeclip.types import Engine, Sink, Source
+
+if TYPE_CHECKING:
+    from edgeclip.metrics.meter import Meter
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
@@ -70,8 +78,7 @@ def rehearse(config: Config, stdout: TextIO, notify: Callable[[str], None]) -> N
     with ExitStack() as stack:
         prepared = prepare(config, notify, stack)
         setting = Setting(stdout, prepared.bundle.manifest.name, prepared.engine.runtime, None, True)
-        for uri in sink_uris(config, stdout):
-            make_sink(uri, setting)
+        _sinks(config, stdout, prepared, setting, notify)
 
 
 def serve(
@@ -87,41 +94,54 @@ def serve(
     stop: asked by the frame loop, at least every fifth of a second.
     """
     with ExitStack() as stack:
-        feeds, bundle, engine, looking = prepare(config, notify, stack)
+        meter = _meter(config, stack)
+        prepared = prepare(config, notify, stack)
+        feeds, bundle, engine, looking = prepared
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
         sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
-        sinks: list[Sink] = []
-        for uri in sink_uris(config, stdout):
-            sink = make_sink(uri, setting)
+        sinks = _sinks(config, stdout, prepared, setting, notify)
+        for sink in sinks:
             sink.open()
             stack.callback(sink.close)
-            sinks.append(sink)
         if heartbeat is not None:
             heartbeat.begin(bundle.manifest.name, feeds)
             sinks.append(heartbeat)
+        meter.begin(bundle, engine, feeds, sinks)
         pipeline = Pipeline(
-            engine=engine,
+            engine=meter.engine(engine),
             bank=looking.bank,
             scoring=bundle.manifest.scoring,
             tracks=[_track(source, config) for source in sources],
-            sinks=sinks,
+            sinks=meter.around(sinks),
             top=config.top,
             check=ConstantGuard().check,
             self_test=functools.partial(check_golden, engine, bundle),
-            fresh_bank=looking.fresh_bank,
+            fresh_bank=meter.deciding(looking.fresh_bank),
             watching=looking.watching,
             unknown=looking.unknown,
         )
-        make_batch = _preprocessing(bundle.manifest.preprocess, config, stack)
+        make_batch = meter.preprocessing(_preprocessing(bundle.manifest.preprocess, config, stack))
         ahead = stack.enter_context(Ahead(feeds, make_batch, looking.regions))
         thermal = stack.enter_context(Thermal(ahead.lanes, notify, limit_c=config.max_temperature_c))
         if heartbeat is not None:
             heartbeat.extra = thermal.__str__
         summary = pipeline.run(ahead, stop, config.max_frames)
         return replace(summary, joules_per_frame=thermal.joules_per_frame)
+
+
+def _meter(config: Config, stack: ExitStack) -> Meter | Unmetered:
+    """Answers from here on, until `stack` is closed. Raises UsageError or ConfigError."""
+    if config.metrics in (None, "off"):
+        return Unmetered()
+    from edgeclip.metrics.meter import Meter
+
+    meter = Meter()
+    server = resolve("edgeclip.metrics.server:MetricsServer", extra="metrics", what="--metrics")
+    stack.enter_context(server(config.metrics, meter))
+    return meter
 
 
 def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None]) -> tuple[Bundle, Engine]:
@@ -156,6 +176,20 @@ def _preprocessing(facts: Preprocess, config: Config, stack: ExitStack) -> Calla
         return preprocessor
 
     return make
+
+
+def _sinks(
+    config: Config, stdout: TextIO, prepared: Prepared, setting: Setting, notify: Callable[[str], None]
+) -> list[Sink]:
+    """Not opened. Raises EdgeclipError for one that cannot be."""
+    decisions, events = split_sinks(sink_uris(config, stdout), prepared.looking.watching is not None)
+    sinks: list[Sink] = [make_sink(uri, setting) for uri in decisions]
+    if events:
+        limits = Limits(config.clip_before_s, config.clip_after_s, megabytes=config.media_mb, days=config.media_days)
+        step_ns = _step_ns(prepared.feeds[0].source)
+        options = Options(config.give_up_s, config.outbox_mb, limits if config.media_mb else None, step_ns)
+        sinks.append(EventLog(events, prepared.bundle, state_dir(), options, notify))
+    return sinks
 
 
 def sink_uris(config: Config, stdout: TextIO) -> list[str]:
@@ -207,8 +241,12 @@ def _track(source: Source, config: Config) -> Track:
     """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
     picture = not source.live and source.fps is None
     half_life_s = config.smoothing if config.smoothing is not None else 0.0 if picture else HALF_LIFE_S
-    step_ns = None if source.live or source.fps is None else round(1e9 / source.fps)
-    return Track(half_life_s, step_ns)
+    return Track(half_life_s, _step_ns(source))
+
+
+def _step_ns(source: Source) -> int | None:
+    """Between two frames of a film that is played as fast as it goes."""
+    return None if source.live or source.fps is None else round(1e9 / source.fps)
 
 
 def _rate(source: Source) -> float | None:
