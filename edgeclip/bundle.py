@@ -20,10 +20,12 @@ from edgeclip.atomic import sync_directory
 from edgeclip.container import NAME, Container, Directory, content, open_container
 from edgeclip.errors import DataError
 from edgeclip.signature import SIGNATURE
+from edgeclip.state import state_dir
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
+STORED = "current"
 MAX_MANIFEST_BYTES = MAX_CHECKSUMS_BYTES = 1 << 20
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -150,14 +152,25 @@ def default_bundle() -> Path:
     )
 
 
+def store_path() -> Path:
+    """Where installed bundles are."""
+    return state_dir() / "bundles"
+
+
 def open_bundle(path: str | Path | None = None) -> Bundle:
-    """Open and check a bundle directory or .tar.
+    """Open and check a bundle directory or .tar; "current" is the one that `edgeclip bundle install` put in force.
 
     Every file named in SHA256SUMS is hashed; every file present must be named there. Raises DataError.
     """
     origin = Path(path) if path is not None else default_bundle()
+    if str(origin) == STORED and not origin.exists():
+        origin = store_path() / STORED
+        if not origin.exists():
+            raise DataError(f"no bundle is installed in {origin.parent}", "install one: edgeclip bundle install FILE")
     if not origin.exists():
         raise DataError(f"bundle {origin} does not exist", "check the path given to --bundle")
+    if origin.is_symlink():  # it may lead elsewhere tomorrow; this bundle is the one it leads to now
+        origin = origin.resolve()
     container = open_container(origin)
     manifest, digests = check_bundle(container)
     return Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)
@@ -166,7 +179,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
 def check_bundle(container: Container) -> tuple[Manifest, dict[str, str]]:
     """Everything that can be said of a bundle without running it; nothing is written.
 
-    Its manifest, and the digests of its files by name, SHA256SUMS and signatures left out. Raises DataError.
+    Its manifest, and the digests of its files by name, signatures left out. Raises DataError.
     """
     digests = check_digests(container)
     manifest = read_manifest(content(container, MANIFEST, MAX_MANIFEST_BYTES), f"{container.origin}: {MANIFEST}")
@@ -204,8 +217,8 @@ def check_digests(container: Container) -> dict[str, str]:
             "give the directory that `edgeclip build` wrote, or its .tar",
         )
     expected: dict[str, str] = {}
-    text = content(container, CHECKSUMS, MAX_CHECKSUMS_BYTES).decode("utf-8", "replace")
-    for number, line in enumerate(text.splitlines(), 1):
+    raw = content(container, CHECKSUMS, MAX_CHECKSUMS_BYTES)
+    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
         digest, _, name = line.partition("  ")
         if not re.fullmatch("[0-9a-f]{64}", digest) or not NAME.fullmatch(name) or name in expected:
             raise DataError(f"{sums}:{number}: not a 'sha256  name' line", "build or copy the bundle again")
@@ -218,7 +231,7 @@ def check_digests(container: Container) -> dict[str, str]:
     for name, digest in sorted(expected.items()):
         if _digest(container.blocks(name)) != digest:
             raise DataError(f"bundle {origin}: {name} does not match {CHECKSUMS}: it is damaged", "copy it again")
-    return expected
+    return {**expected, CHECKSUMS: hashlib.sha256(raw).hexdigest()}
 
 
 def write_digests(directory: Path) -> None:
@@ -248,7 +261,7 @@ def _digest(blocks: Iterable[bytes]) -> str:
 
 
 def unpack(container: Container, digests: Mapping[str, str], directory: Path) -> None:
-    """Write every file into `directory`, fsynced. Raises DataError where one is no longer what `digests` was made of."""
+    """Write every file into `directory`, fsynced. Raises DataError where one no longer matches `digests`."""
     for name in container.files:
         digest = hashlib.sha256()
         with open(directory / name, "xb") as out:

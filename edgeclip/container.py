@@ -46,7 +46,7 @@ class Container(Protocol):
 
 
 def open_container(path: Path, origin: str = "") -> Container:
-    """Raises DataError where `path` is neither a directory nor an archive of plain files, or one of them is too much."""
+    """Raises DataError where `path` is neither a directory nor an archive of plain files, or holds too much."""
     return Directory(path, origin or str(path)) if path.is_dir() else Archive(path, origin or str(path))
 
 

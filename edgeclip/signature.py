@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 KEYS = Path("/etc/edgeclip/keys.d")
 SIGNATURE = re.compile(r"SHA256SUMS\.([0-9a-f]{16})\.sig")
 SIGNATURE_BYTES = 64
+SERIALIZATION = "cryptography.hazmat.primitives.serialization"
 MAX_KEY_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Signed:
-    """by: the trusted keys, as "NAME (KEYID)", whose signatures are good. unknown: key ids that are not trusted here."""
+    """by: the trusted keys, as "NAME (KEYID)", whose signatures are good. unknown: ids of keys not trusted here."""
 
     by: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -94,40 +95,37 @@ def make_keys(private: Path) -> tuple[Path, str]:
     for path in (private, public):
         if path.exists():
             raise ConfigError(f"{path} exists: a key is never written over", "give another --out")
-    serialization = _crypto("cryptography.hazmat.primitives:serialization")
-    key: Ed25519PrivateKey = _crypto(
-        "cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519PrivateKey"
-    ).generate()
+    key: Ed25519PrivateKey = _crypto("cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519PrivateKey").generate()
     secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        _crypto(f"{SERIALIZATION}:Encoding").PEM,
+        _crypto(f"{SERIALIZATION}:PrivateFormat").PKCS8,
+        _crypto(f"{SERIALIZATION}:NoEncryption")(),
     )
     private.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(secret)
     with atomic_write(public) as stream:
-        stream.write(
-            key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        )
+        stream.write(_public_bytes(key.public_key(), "PEM"))
     return public, key_id(key.public_key())
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    serialization = _crypto("cryptography.hazmat.primitives:serialization")
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()[:16]
+    return hashlib.sha256(_public_bytes(key, "DER")).hexdigest()[:16]
+
+
+def _public_bytes(key: Ed25519PublicKey, encoding: str) -> bytes:
+    form = _crypto(f"{SERIALIZATION}:PublicFormat").SubjectPublicKeyInfo
+    return key.public_bytes(getattr(_crypto(f"{SERIALIZATION}:Encoding"), encoding), form)
 
 
 def _load(path: Path, *, private: bool) -> Any:
     what = "private" if private else "public"
-    module = "cryptography.hazmat.primitives.serialization"
     wanted = _crypto(f"cryptography.hazmat.primitives.asymmetric.ed25519:Ed25519{what.capitalize()}Key")
+    load = _crypto(f"{SERIALIZATION}:load_pem_{what}_key")
     try:
         if path.stat().st_size > MAX_KEY_BYTES:
             raise ValueError("it is too large")
-        data = path.read_bytes()
-        key = _crypto(f"{module}:load_pem_private_key")(data, None) if private else _crypto(
-            f"{module}:load_pem_public_key"
-        )(data)
+        key = load(path.read_bytes(), None) if private else load(path.read_bytes())
     except (OSError, ValueError, TypeError, _crypto("cryptography.exceptions:UnsupportedAlgorithm")) as error:
         reason = getattr(error, "strerror", None) or str(error).partition(".")[0] or type(error).__name__
         raise ConfigError(f"{path} is no {what} key: {reason}", f"give an Ed25519 {what} key in PEM") from error

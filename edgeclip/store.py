@@ -146,10 +146,12 @@ class Store:
             os.close(fd)
 
     def sweep(self) -> None:
-        """Remove what killed installations left. Only with the lock `.install`."""
+        """Remove what killed processes left. Only with both locks."""
         for entry in self.path.iterdir():
             if entry.name.startswith(INCOMING):
                 shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name.startswith(".") and entry.name.endswith((".part", ".new")):
+                entry.unlink()
 
     def settle(self) -> State:
         """Finish a change that was cut off. Only with the lock, as for all that follow."""

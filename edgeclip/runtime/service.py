@@ -77,6 +77,7 @@ def serve(
     notify: Callable[[str], None],
     stop: Callable[[], bool],
     heartbeat: Heartbeat | None = None,
+    watch_of_bundle: Sink | None = None,
 ) -> Summary:
     """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
 
@@ -101,6 +102,8 @@ def serve(
         if heartbeat is not None:
             heartbeat.begin(bundle.manifest.name, feeds)
             sinks.append(heartbeat)
+        if watch_of_bundle is not None:
+            sinks.append(watch_of_bundle)
         pipeline = Pipeline(
             engine=engine,
             bank=bank,
