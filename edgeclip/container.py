@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -81,8 +83,12 @@ class Archive:
         self.files: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
         try:
-            self._stream = path.open("rb", buffering=0)
-            self._bytes = os.fstat(self._stream.fileno()).st_size
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._fd)
+            found = os.fstat(self._fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise DataError(f"{origin} is no file", "give a bundle directory or .tar")
+            self._bytes = found.st_size
             self._read_headers()
         except OSError as error:
             raise DataError(f"{origin} cannot be read: {error.strerror}", "check the path") from error
@@ -90,7 +96,7 @@ class Archive:
     def blocks(self, name: str) -> Iterator[bytes]:
         offset, end = self._offsets[name], self._offsets[name] + self.files[name]
         while offset < end:
-            piece = os.pread(self._stream.fileno(), min(PIECE, end - offset), offset)
+            piece = os.pread(self._fd, min(PIECE, end - offset), offset)
             if not piece:
                 raise DataError(f"{self.origin} breaks off inside {name}", "copy it again")
             offset += len(piece)
@@ -104,15 +110,15 @@ class Archive:
             offset = end + -size % BLOCK
             if offset > self._bytes:
                 raise DataError(f"{self.origin} breaks off", "the archive is cut short: copy it again")
-            if any(os.pread(self._stream.fileno(), offset - end, end)):
+            if any(os.pread(self._fd, offset - end, end)):
                 raise self._refused("something hidden between its files")
         self._block(offset + BLOCK)
         for rest in range(offset, self._bytes, PIECE):  # the end mark, and what fills the last record
-            if any(os.pread(self._stream.fileno(), PIECE, rest)):
+            if any(os.pread(self._fd, PIECE, rest)):
                 raise self._refused("something behind its end mark")
 
     def _block(self, offset: int) -> bytes:
-        block = os.pread(self._stream.fileno(), BLOCK, offset)
+        block = os.pread(self._fd, BLOCK, offset)
         if len(block) < BLOCK:
             if offset == 0:
                 raise DataError(f"{self.origin} is not a readable bundle archive", "give a bundle directory or .tar")
