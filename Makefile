@@ -12,7 +12,7 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test test-systemd lint format bench wheel clean
+.PHONY: help setup setup-dev run engine test test-systemd hostile soak-install lint format bench wheel clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ test: $(VENV)/.dev ## every test
 
 test-systemd: $(VENV)/.dev ## the service under the real systemd, in a namespace (as root); prints what it measures
 	$(BIN)/python -m pytest -m systemd tests/systemd -rs $(ARGS)
+
+hostile: $(VENV)/.dev ## archives that must be refused, into build-work/hostile; and each is tried
+	$(BIN)/python tests/hostile.py build-work/hostile
+	EDGECLIP_STATE=build-work/hostile/state $(BIN)/edgeclip bundle install build-work/hostile/*.tar; test $$? -eq 65
+
+soak-install: $(VENV)/.dev ## kill -9 during CYCLES (default 1000) installations; a whole bundle is always in force
+	$(BIN)/python tests/soak_install.py $(or $(CYCLES),1000)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

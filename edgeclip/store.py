@@ -174,7 +174,7 @@ class Store:
         if name == before:
             return
         if state.probation is not None:  # its successor goes back to what was trusted last
-            before = state.probation.previous
+            before = state.probation.previous or before
         state.probation = Probation(name, before if before != name else None, _now())
         self._note(state, "installed", name, why)
         self._write(state)
