@@ -44,7 +44,7 @@ def soak(folder: Path, cycles: int, seed: int = 1, real_every: int = 10) -> Coun
         child = os.fork()
         if child == 0:
             _install_and_exit(packs, store, self_test if real else _untested)
-        time.sleep(chance.uniform(0.0, 3.0 if real else 1.5 * usual_s))
+        time.sleep(chance.uniform(0.0, 3.0 if real else 3.0 * usual_s))
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"cycle {cycle}: the installation failed"
