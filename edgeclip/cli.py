@@ -88,10 +88,23 @@ def _run(config: str | None = None, **flags: Any) -> int:
     return OK
 
 
-def _labels_check(file: str) -> int:
-    from edgeclip.runtime.labels import parse_labels
+def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> int:
+    from dataclasses import asdict
 
-    print(f"{file}: {len(parse_labels(file))} labels, all well")
+    from edgeclip.bundle import open_bundle
+    from edgeclip.collisions import check_file
+
+    found = check_file(file, open_bundle(bundle or _usual_bundle()))
+    if json:
+        _print_json(asdict(found))
+        return OK
+    counts = [f"{found.labels} labels"] * bool(found.labels) + [f"{found.watches} watches"] * bool(found.watches)
+    print(f"{file}: {' and '.join(counts)}, {'but' if found.collisions else 'all well'}")
+    for pair in found.collisions:
+        print(
+            f"  lines {pair.first_line} and {pair.second_line}: {pair.first!r} and {pair.second!r} are nearly the same "
+            f"sentence to {found.bundle}: {pair.similarity:.2f}. {pair.so}"
+        )
     return OK
 
 
@@ -110,6 +123,7 @@ def _labels_list(file: str, json: bool = False) -> int:
 def _labels_embed(file: str, bundle: str | None = None, threads: int | None = None) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.progress import progress_for
+    from edgeclip.runtime.background import load_background
     from edgeclip.runtime.labelbank import load_bank
     from edgeclip.runtime.labels import parse_labels
 
@@ -118,6 +132,7 @@ def _labels_embed(file: str, bundle: str | None = None, threads: int | None = No
         progress.stage(f"embedding {file}", len(labels))
         bank = load_bank(opened, labels, threads=threads, notices=progress.note)
         progress.advance(len(labels))
+        load_background(opened, functools.partial(load_bank, opened, threads=threads))
     print(f"{len(bank.names)} labels are embedded for {opened.manifest.name} (space {bank.space.split(':')[-1][:12]})")
     return OK
 

@@ -28,6 +28,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     source: what to watch (camera:N, rtsp://, http://, file, folder, pattern, csi://N, demo); several side by side.
     labels, label: a label file, or labels themselves; neither: the built-in everyday list.
+    watch: a watches file (docs/watches.md), beside labels or with its own.
+    unknown: share of frames that do show a label and may be called unknown; 0: never say unknown; none: 0.05, or what
+    the watches file says.
     bundle: directory or .tar; none: the nano bundle that comes with edgeclip.
     fps: frames per second to take from a source; none: all it gives.
     top: labels reported per decision; 0 is all of them.
@@ -39,7 +42,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
     crop on the GPU.
     ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
-    what is left for the sinks after SIGTERM has so long.
+    what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
+    below on; none: the board's own lowest passive trip point.
     require_signature: `edgeclip bundle install` takes only what is signed by a key in the directory `keys`.
     probation_s: how long a newly installed bundle must be well before it is trusted.
     """
@@ -47,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     source: tuple[Text, ...] = ()
     labels: Text | None = None
     label: tuple[Text, ...] = ()
+    watch: Text | None = None
+    unknown: Annotated[float, Meta(ge=0.0, lt=1.0)] | None = None
     bundle: Text | None = None
     fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
     top: Annotated[int, Meta(ge=0)] = 5
@@ -66,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     read_timeout_s: Seconds = 2.0
     ready_timeout_s: Seconds = 30.0
     drain_timeout_s: Seconds = 10.0
+    max_temperature_c: Annotated[float, Meta(ge=20.0, le=150.0)] | None = None
     require_signature: bool = False
     keys: Text = "/etc/edgeclip/keys.d"
     probation_s: Annotated[float, Meta(gt=0.0, le=604800.0)] = 600.0

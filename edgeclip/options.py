@@ -110,8 +110,23 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
+    parser.add_argument(
+        "--watch", metavar="FILE", help="watches.yaml: sentences to wait for, each on its own; watched while running"
+    )
+    parser.add_argument(
+        "--unknown",
+        type=_zero_or_more,
+        metavar="RATE",
+        help="share of frames that do show a label and may be called unknown, 0 to turn it off (default: 0.05)",
+    )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
@@ -140,11 +155,19 @@ def _add_run(commands: Any) -> None:
 def _add_labels(commands: Any) -> None:
     group = commands.add_parser("labels", help="check, list or embed a label file", description="Label files.")
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = _add(actions, "labels check", "say whether a label file is well, or where it is not")
+    check = _add(
+        actions,
+        "labels check",
+        "say whether a labels or watches file is well, and what in it a model can hardly tell apart",
+        "Reads labels.txt or watches.yaml and compares its sentences by the model's own text embeddings. Exit code 0 "
+        "also where some are nearly the same, 65 where the file cannot be read.",
+    )
     listed = _add(actions, "labels list", "print the labels, with their own prompts")
     embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
         parser.add_argument("file", metavar="FILE", help="labels, one a line")
+    check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")

@@ -25,6 +25,7 @@ LEAVES = {
     "nvrtc",
     "picture",
     "progress",
+    "region",
     "registry",
     "signature",
     "state",
@@ -34,10 +35,10 @@ LEAVES = {
 }
 STAGES = {
     "backends": {"backends"},
-    "decision": {"decision"},
+    "decision": {"decision", "evidence", "presence"},
     "golden": {"golden"},
-    "labels": {"labels"},
-    "preprocess": {"preprocess", "preprocess_gpu"},
+    "labels": {"labels", "watches", "thresholds", "editedfile"},
+    "preprocess": {"preprocess", "preprocess_gpu", "crops"},
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
@@ -83,7 +84,7 @@ def level(module: str) -> int:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
-    if module in ("runtime.service", "runtime.lifecycle") or not module.startswith("runtime."):
+    if module in ("runtime.asked", "runtime.lifecycle", "runtime.service") or not module.startswith("runtime."):
         return 4 if module in ("cli", "__main__") else 3
     return 2
 

@@ -48,6 +48,7 @@ class Heartbeat:
         self.extra = extra
         self.ready = False  # once READY=1 was sent
         self.decided = 0  # decisions since begin()
+        self.refused = ""  # why the last reload was
         self.ready_timeout_s = ready_timeout_s
         self._tell = tell
         self._clock_s = clock_s
@@ -70,6 +71,7 @@ class Heartbeat:
     def start_again(self, ready_timeout_s: float) -> None:
         """Another configuration: ready once it decides."""
         self.ready_timeout_s, self.ready, self.decided, self._feeds = ready_timeout_s, False, 0, ()
+        self.refused = ""
         self._status_at_s = math.inf
         self._tell("WATCHDOG=1")
 
@@ -123,5 +125,6 @@ class Heartbeat:
         for source, (decision, at_s) in sorted(self._latest.items()):
             if now_s - at_s < OLD_S:
                 parts.append(f"{source} {decision.fps:.1f} fps, age {decision.age_ns / 1e6:.0f} ms")
-        told = "; ".join(filter(None, [*lost, *parts, self.extra()])) or "no decision yet"
+        refused = f"reload refused: {self.refused}" if self.refused else ""
+        told = "; ".join(filter(None, [*lost, *parts, self.extra(), refused])) or "no decision yet"
         return f"{'degraded: ' if lost else ''}{self._bundle}: {told}"

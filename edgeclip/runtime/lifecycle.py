@@ -31,6 +31,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
 
     def refused(error: Exception) -> None:
+        heartbeat.refused = told(error)
         notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
 
     def accept() -> Config:
@@ -42,8 +43,11 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
     with StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
 
         def over() -> bool:
+            if stop():
+                sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
+                return True
             heartbeat.turn()
-            return stop() or reload.look()
+            return reload.look()
 
         while True:
             trial = watch_bundle(config.bundle, config.probation_s, notify)
@@ -62,7 +66,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
             trial.ended()
             fresh = reload.take()
             if fresh is None or stop():
-                sd_notify("STOPPING=1", f"STATUS={summary}")
+                sd_notify(f"STATUS=stopped: {summary}")
                 return summary
             config, before = fresh, config
             stop.drain_timeout_s = config.drain_timeout_s

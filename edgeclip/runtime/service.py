@@ -5,23 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import NamedTuple, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.errors import ConfigError
 from edgeclip.runtime.ahead import Ahead
-from edgeclip.runtime.ahead import Preprocess as MakeBatch
+from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
+from edgeclip.runtime.crops import Preprocess as MakeBatch
 from edgeclip.runtime.golden import ConstantGuard, check_golden
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import WARNING, Notice
-from edgeclip.runtime.labelbank import load_bank, usual_labels
-from edgeclip.runtime.labels import LabelFile, labels_from_options
-from edgeclip.runtime.labelwatch import LabelWatch
+from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
 from edgeclip.runtime.preprocess import Preprocessor
@@ -30,7 +30,8 @@ from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Engine, Label, Sink, Source, TextBank
+from edgeclip.runtime.thermal import Thermal
+from edgeclip.types import Engine, Sink, Source
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
@@ -42,22 +43,21 @@ class Prepared(NamedTuple):
     feeds: list[Supervisor]  # not opened
     bundle: Bundle
     engine: Engine  # it has passed the self-test
-    bank: TextBank
-    watch: LabelWatch | None  # not started
+    looking: Looking  # its watch over the files runs
 
 
 def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack) -> Prepared:
     """stack: closes what was opened. Raises EdgeclipError."""
     feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
-    edits, labels = _labels(config, bundle, notify)
+    asked = read_asked(config, bundle, notify)
     bundle, engine = _image_engine(bundle, config, notify)
     stack.callback(engine.close)
     check_golden(engine, bundle)
-    embed = functools.partial(load_bank, bundle, threads=config.threads, notices=notify)
-    bank = embed(labels)
-    watch = LabelWatch(edits, embed, notify) if edits is not None else None
-    return Prepared(feeds, bundle, engine, bank, watch)
+    embed = functools.partial(load_bank, bundle, threads=config.threads)
+    names = [feed.source.name for feed in feeds]
+    looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
+    return Prepared(feeds, bundle, engine, looking)
 
 
 def rehearse(config: Config, stdout: TextIO, notify: Callable[[str], None]) -> None:
@@ -85,9 +85,7 @@ def serve(
     stop: asked by the frame loop, at least every fifth of a second.
     """
     with ExitStack() as stack:
-        feeds, bundle, engine, bank, watch = prepare(config, notify, stack)
-        if watch is not None:
-            stack.enter_context(watch)
+        feeds, bundle, engine, looking = prepare(config, notify, stack)
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
         sources = [feed.source for feed in feeds]
@@ -106,17 +104,24 @@ def serve(
             sinks.append(watch_of_bundle)
         pipeline = Pipeline(
             engine=engine,
-            bank=bank,
+            bank=looking.bank,
             scoring=bundle.manifest.scoring,
             tracks=[_track(source, config) for source in sources],
             sinks=sinks,
             top=config.top,
             check=ConstantGuard().check,
             self_test=functools.partial(check_golden, engine, bundle),
-            fresh_bank=watch.take if watch is not None else _no_bank,
+            fresh_bank=looking.fresh_bank,
+            watching=looking.watching,
+            unknown=looking.unknown,
         )
-        ahead = stack.enter_context(Ahead(feeds, _preprocessing(bundle.manifest.preprocess, config, stack)))
-        return pipeline.run(ahead, stop, config.max_frames)
+        make_batch = _preprocessing(bundle.manifest.preprocess, config, stack)
+        ahead = stack.enter_context(Ahead(feeds, make_batch, looking.regions))
+        thermal = stack.enter_context(Thermal(ahead.lanes, notify, limit_c=config.max_temperature_c))
+        if heartbeat is not None:
+            heartbeat.extra = thermal.__str__
+        summary = pipeline.run(ahead, stop, config.max_frames)
+        return replace(summary, joules_per_frame=thermal.joules_per_frame)
 
 
 def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None]) -> tuple[Bundle, Engine]:
@@ -188,20 +193,6 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
     )
 
 
-def _labels(config: Config, bundle: Bundle, notify: Callable[[str], None]) -> tuple[LabelFile | None, Sequence[Label]]:
-    """The label file to watch, if there is one, and the labels to begin with."""
-    if config.labels:
-        edits = LabelFile(config.labels)
-        return edits, edits.labels
-    if config.label:
-        return None, labels_from_options(config.label)
-    labels = usual_labels(bundle)
-    if config.source != ("demo",):
-        whose = "built-in everyday ones" if bundle.manifest.text.bank is None else "names in the bundle's bank"
-        notify(f"no labels given: using the {len(labels)} {whose} (--labels FILE or --label TEXT)")
-    return None, labels
-
-
 def _track(source: Source, config: Config) -> Track:
     """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
     picture = not source.live and source.fps is None
@@ -217,7 +208,3 @@ def _rate(source: Source) -> float | None:
     if source.live:
         return min(source.fps, source.max_fps)
     return source.fps / math.ceil(source.fps / source.max_fps - 1e-6)  # every k-th frame
-
-
-def _no_bank() -> None:
-    return None

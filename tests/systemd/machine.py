@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ def cannot() -> str:
             return f"needs {tool} (apt-get install systemd util-linux)"
     if not SYSTEMD.exists():
         return "needs systemd (apt-get install systemd)"
+    if not any(line.split()[2] == "cgroup2" for line in Path("/proc/self/mounts").read_text().splitlines()):
+        return "needs a cgroup2 hierarchy"
     probe = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w /mnt/m && mount -t overlay overlay -o "
     probe += "lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w /mnt/m && mount -t cgroup2 cgroup2 /mnt/m"
     done = subprocess.run(
@@ -37,6 +40,14 @@ def cannot() -> str:
     return "" if done.returncode == 0 else f"this kernel or container does not let us: {done.stderr.strip()}"
 
 
+def _own_cgroup() -> Path:
+    """Of this process, in the unified hierarchy."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    root = next(Path(mount[1]) for mount in mounts if mount[2] == "cgroup2")
+    path = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return root / path.lstrip("/")
+
+
 class Machine:
     """Use as a context manager. run("systemctl", ...) acts inside; write() puts a file there."""
 
@@ -44,13 +55,16 @@ class Machine:
         self._work = Path(tempfile.mkdtemp(prefix="edgeclip-systemd-"))
         self._pid = 0
         self._seen: tuple[str, ...] = ()
+        self._cgroup = _own_cgroup() / self._work.name  # so that it never touches the groups of this system
 
     def __enter__(self) -> Machine:
         site = sysconfig.get_paths()["purelib"]
         log = (self._work.parent / f"{self._work.name}.log").open("w+")
         self._log = log
+        self._cgroup.mkdir()
         self._process = subprocess.Popen(
             [
+                *("sh", "-c", f'echo $$ > {self._cgroup}/cgroup.procs; exec "$@"', "sh"),
                 "unshare", "--mount", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child",
                 str(HERE / "boot.sh"), str(self._work), str(HERE.parent.parent), sys.base_prefix, site,
             ],
@@ -67,6 +81,17 @@ class Machine:
         self._log.close()
         Path(self._log.name).unlink()
         self._work.rmdir()
+        self._remove_cgroup()
+
+    def _remove_cgroup(self) -> None:
+        end_s = time.monotonic() + 5.0
+        while self._cgroup.exists() and time.monotonic() < end_s:  # what was killed takes a moment to be gone
+            for folder in sorted(self._cgroup.rglob("*/"), key=lambda path: -len(path.parts)):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            with contextlib.suppress(OSError):
+                self._cgroup.rmdir()
+            time.sleep(0.05)
 
     def _booted(self) -> bool:
         if self._process.poll() is not None:
@@ -118,7 +143,7 @@ class Machine:
             if time.monotonic() - began_s > limit_s:
                 shown = ""
                 if self._pid:
-                    shown = self.run("systemctl", "status", "edgeclip.service", check=False) + self.journal("-n", "30")
+                    shown = self.run("systemctl", "status", "edgeclip.service", check=False) + self.journal()[-3000:]
                 raise AssertionError(f"{complaint} within {limit_s} s\n{shown}")
             time.sleep(0.02)
         return time.monotonic() - began_s
