@@ -597,6 +597,28 @@ def _compile(
     return OK
 
 
+def _bundle(action: str, json: bool = False, **options: Any) -> int:
+    from edgeclip.bundles import ACTIONS
+
+    facts, lines = ACTIONS[action](**options)
+    if json:
+        _print_json(facts)
+    else:
+        print(*lines, sep="\n")
+    return OK
+
+
+def _bundle_install(json: bool = False, **options: Any) -> int:
+    from edgeclip.bundles import install_bundles
+
+    facts, lines, code = install_bundles(complain=_complain, **options)
+    if json:
+        _print_json(facts)
+    elif lines:
+        print(*lines, sep="\n")
+    return code
+
+
 def _help(words: Sequence[str] = ()) -> int:
     make_parser().parse_args([*words, "--help"])
     return OK
@@ -639,5 +661,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "build": _build,
     "compile": _compile,
     "verify": _verify,
+    "bundle install": _bundle_install,
+    **{
+        f"bundle {action}": functools.partial(_bundle, action)
+        for action in ("sign", "verify", "list", "rollback", "confirm", "remove", "export", "keygen")
+    },
     "help": _help,
 }

@@ -6,7 +6,7 @@ A key has one name everywhere: `max_frames` in YAML, EDGECLIP_MAX_FRAMES in the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -50,6 +50,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
     what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
     below on; none: the board's own lowest passive trip point.
+    require_signature: `edgeclip bundle install` takes only what is signed by a key in the directory `keys`.
+    probation_s: how long a newly installed bundle must be well before it is trusted.
     """
 
     source: tuple[Text, ...] = ()
@@ -85,6 +87,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ready_timeout_s: Seconds = 30.0
     drain_timeout_s: Seconds = 10.0
     max_temperature_c: Annotated[float, Meta(ge=20.0, le=150.0)] | None = None
+    require_signature: bool = False
+    keys: Text = "/etc/edgeclip/keys.d"
+    probation_s: Annotated[float, Meta(gt=0.0, le=604800.0)] = 600.0
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
@@ -122,6 +127,16 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: 
     for key, value in flags.items():
         _check_flag(key, value)
     values = {key: with_credentials(key, value, environment) for key, value in values.items()}
+    return msgspec.convert(values, Config)
+
+
+def load_settings(
+    names: Collection[str], flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None
+) -> Config:
+    """As load_config, of the keys in `names` alone: for commands that need neither sources nor their credentials."""
+    values: dict[str, Any] = {}
+    for layer in (_read_file(path) if path else {}, _read_environment(environment), flags):
+        values.update((key, value) for key, value in layer.items() if key in names)
     return msgspec.convert(values, Config)
 
 

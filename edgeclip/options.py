@@ -18,7 +18,7 @@ exit codes:
   78  configuration: file, environment, or a place that cannot be written
 """
 
-BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
+BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
 BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
 
 
@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_compile(commands)
     _add_verify(commands)
+    _add_bundle(commands)
     _add_help(commands)
     return parser
 
@@ -486,6 +487,55 @@ def _add_compile(commands: Any) -> None:
         "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
     )
     parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
+
+
+def _add_bundle(commands: Any) -> None:
+    group = commands.add_parser(
+        "bundle",
+        help="install bundles over the air, sign them, go back to the one before",
+        description="Bundles over the air (docs/ota.md). `edgeclip run --bundle current` runs the one in force.",
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "bundle install",
+        "check a bundle, test it on this device, and put it in force, on probation",
+        "Exit code 65 where it is refused: nothing is written then, and the bundle in force stays. 69 where the disk "
+        "is too small or another installation goes on, 78 where keys are missing.",
+    )
+    listed = _add(actions, "bundle list", "say what is installed, what is in force, and what was rolled back and why")
+    verify = _add(actions, "bundle verify", "check a bundle and its signatures; nothing is run or written")
+    rollback = _add(actions, "bundle rollback", "put the bundle before in force again")
+    confirm = _add(actions, "bundle confirm", "trust the bundle in force from now on: end its probation")
+    remove = _add(actions, "bundle remove", "remove a bundle that is not in force")
+    export = _add(actions, "bundle export", "write a bundle as one .tar, or a directory")
+    sign = _add(actions, "bundle sign", "add an Ed25519 signature")
+    keygen = _add(actions, "bundle keygen", "make a key to sign with")
+    install.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    verify.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
+    remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
+    for parser in (install, verify):
+        parser.add_argument(
+            "--keys", metavar="DIR", help="public keys that are trusted (default: /etc/edgeclip/keys.d)"
+        )
+        parser.add_argument("--require-signature", action="store_true", help="refuse what no trusted key has signed")
+        parser.add_argument(
+            "--config", metavar="FILE", help="settings (default: /etc/edgeclip/edgeclip.yaml, if there)"
+        )
+    install.add_argument("--new-space", action="store_true", help="also of another embedding space than the one before")
+    install.add_argument("--test-timeout", type=_positive, metavar="S", help="of the self-test (default: 120)")
+    install.add_argument("--test-memory", type=_at_least_one, metavar="MB", help="of the self-test (default: 2048)")
+    export.add_argument("--out", required=True, metavar="FILE.tar", help="where it goes")
+    sign.add_argument("--key", required=True, metavar="FILE.pem", help="private Ed25519 key")
+    keygen.add_argument("--out", required=True, metavar="FILE.pem", help="the private key; NAME.pub.pem goes beside it")
+    for parser in (install, listed, rollback, confirm, remove, export):
+        parser.add_argument(
+            "--store", metavar="DIR", help="where bundles are installed (default: the state directory's)"
+        )
+    for parser in (install, listed, verify, rollback, confirm, remove, export, sign, keygen):
+        parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
 
 def _triple(text: str) -> tuple[float, float, float]:

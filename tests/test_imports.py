@@ -19,6 +19,7 @@ LEAVES = {
     "archive",
     "atomic",
     "bundle",
+    "container",
     "cuda",
     "errors",
     "nvrtc",
@@ -26,6 +27,9 @@ LEAVES = {
     "progress",
     "region",
     "registry",
+    "signature",
+    "state",
+    "store",
     "types",
     "yamlfile",
 }

@@ -11,6 +11,7 @@ from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import ERROR, Notice
 from edgeclip.runtime.notify import sd_notify
 from edgeclip.runtime.pace import Summary
+from edgeclip.runtime.probation import watch_bundle
 from edgeclip.runtime.reload import Reload
 from edgeclip.runtime.service import rehearse, serve
 from edgeclip.runtime.signals import ReloadSignal, StopSignals
@@ -21,7 +22,8 @@ COMPILING_USEC = 3600 * 1_000_000  # an hour for the start, where a plan may hav
 def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[[str], None]) -> Summary:
     """serve() what load() reads, until a signal or the end. SIGHUP: reload. Raises EdgeclipError.
 
-    A configuration that was accepted and yet does not come up gives way to the one before.
+    A bundle that fails on probation gives way to the one before; so does a configuration that was accepted and yet does
+    not come up.
     """
     config, before = load(), None
     heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
@@ -48,15 +50,20 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
             return reload.look()
 
         while True:
+            trial = watch_bundle(config.bundle, config.probation_s, notify)
             try:
-                summary = serve(config, stdout, notify, over, heartbeat)
+                summary = serve(config, stdout, notify, over, heartbeat, trial)
             except (EdgeclipError, OSError) as error:
+                if trial.failed(error) and not stop():
+                    heartbeat.start_again(config.ready_timeout_s)
+                    continue
                 if before is None or heartbeat.decided or stop():
                     raise
                 notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
                 config, before = before, None
                 heartbeat.start_again(config.ready_timeout_s)
                 continue
+            trial.ended()
             fresh = reload.take()
             if fresh is None or stop():
                 sd_notify(f"STATUS=stopped: {summary}")

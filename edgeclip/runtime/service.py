@@ -87,6 +87,7 @@ def serve(
     notify: Callable[[str], None],
     stop: Callable[[], bool],
     heartbeat: Heartbeat | None = None,
+    watch_of_bundle: Sink | None = None,
 ) -> Summary:
     """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
 
@@ -109,6 +110,8 @@ def serve(
         if heartbeat is not None:
             heartbeat.begin(bundle.manifest.name, feeds)
             sinks.append(heartbeat)
+        if watch_of_bundle is not None:
+            sinks.append(watch_of_bundle)
         meter.begin(bundle, engine, feeds, sinks)
         pipeline = Pipeline(
             engine=meter.engine(engine),
