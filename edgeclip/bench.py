@@ -5,6 +5,7 @@ Both are measured in turns in one run, so that a busy or throttling machine slow
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import subprocess
@@ -25,7 +26,9 @@ from edgeclip.errors import EdgeclipError, SourceError
 from edgeclip.progress import Progress, Silent
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.backends import load_engine
+from edgeclip.runtime.background import load_background
 from edgeclip.runtime.decision import Smoother, rank
+from edgeclip.runtime.evidence import Unknown
 from edgeclip.runtime.golden import ConstantGuard, check_golden, load_golden
 from edgeclip.runtime.labelbank import load_bank, usual_labels
 from edgeclip.runtime.labels import parse_labels
@@ -37,6 +40,7 @@ from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.runtime.watches import MISSED
 from edgeclip.types import Decision, Embeddings, Engine, Frame, Pixels, Sink, Source, TextBank
 
 ROUNDS = 5
@@ -216,6 +220,7 @@ class _Bench:
         self._bundle = bundle
         self._engine = engine
         self._bank = bank
+        self._null = load_background(bundle, functools.partial(load_bank, bundle)).null
         self._source = source
         self._turn_s = turn_s
         frames = load_golden(bundle).frames[:1]
@@ -313,6 +318,7 @@ class _Bench:
                 check=ConstantGuard().check,
                 self_test=_nothing,
                 fresh_bank=_nothing,
+                unknown=Unknown(self._null, MISSED),
             )
             ahead = stack.enter_context(Ahead([feed], lambda: times["preprocess"].of(Preprocessor(facts))))
             self._host_fps.append(self._host(ahead))

@@ -18,7 +18,7 @@ exit codes:
   78  configuration: file, environment, or a place that cannot be written
 """
 
-BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
+BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
 BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
 
 
@@ -35,15 +35,22 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
     _add_labels(commands)
+    _add_events(commands)
     _add_inspect(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_teach(commands)
+    _add_taught(commands)
+    _add_forget(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
+    _add_tune(commands)
     _add_capture(commands)
     _add_build(commands)
     _add_compile(commands)
     _add_verify(commands)
+    _add_bundle(commands)
     _add_help(commands)
     return parser
 
@@ -108,13 +115,33 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
+    parser.add_argument(
+        "--watch", metavar="FILE", help="watches.yaml: sentences to wait for, each on its own; watched while running"
+    )
+    parser.add_argument(
+        "--unknown",
+        type=_zero_or_more,
+        metavar="RATE",
+        help="share of frames that do show a label and may be called unknown, 0 to turn it off (default: 0.05)",
+    )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
-        "--sink", action="append", metavar="URI", help="jsonl:PATH, stdout:, lines:, table:; may be repeated"
+        "--sink",
+        action="append",
+        metavar="URI",
+        help="jsonl:PATH, stdout:, lines:, table:, decisions:PATH; events of watches: jsonl:PATH, "
+        "mqtt[s]://HOST/TOPIC, http[s]://HOST/PATH, command:PROGRAM; may be repeated (docs/events.md)",
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")
@@ -129,6 +156,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    _no_taught(parser)
     parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
@@ -138,14 +166,41 @@ def _add_run(commands: Any) -> None:
 def _add_labels(commands: Any) -> None:
     group = commands.add_parser("labels", help="check, list or embed a label file", description="Label files.")
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = _add(actions, "labels check", "say whether a label file is well, or where it is not")
+    check = _add(
+        actions,
+        "labels check",
+        "say whether a labels or watches file is well, and what in it a model can hardly tell apart",
+        "Reads labels.txt or watches.yaml and compares its sentences by the model's own text embeddings. Exit code 0 "
+        "also where some are nearly the same, 65 where the file cannot be read.",
+    )
     listed = _add(actions, "labels list", "print the labels, with their own prompts")
     embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
-        parser.add_argument("file", metavar="FILE", help="labels, one a line")
+        parser.add_argument("file", metavar="FILE", help="labels, one a line, or a watches.yaml")
+    check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
+
+
+def _add_events(commands: Any) -> None:
+    group = commands.add_parser(
+        "events", help="list, show or retry the events in the outbox", description="Events of watches, on this device."
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = _add(actions, "events list", "the newest messages, and how far they have come with every sink")
+    dead = _add(actions, "events dead", "messages that a sink never took")
+    show = _add(actions, "events show", "one event as it was sent, and how far it has come")
+    retry = _add(actions, "events retry", "send again what a sink never took; a running service does it at once")
+    for parser in (listed, dead):
+        parser.add_argument("--limit", type=_at_least_one, metavar="N", help="the newest N (default: 50)")
+    show.add_argument("event", metavar="ID", help="id of an event or of a message")
+    retry.add_argument("event", nargs="?", metavar="ID", help="of this event or message alone (default: all)")
+    for parser in (listed, dead, show):
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    for parser in (listed, dead, show, retry):
+        parser.add_argument("--state", metavar="DIR", help="state directory (default: EDGECLIP_STATE, or the usual)")
 
 
 def _add_inspect(commands: Any) -> None:
@@ -169,6 +224,31 @@ def _add_doctor(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_service(commands: Any) -> None:
+    group = commands.add_parser("service", help="install the systemd service, or say how it is", description="systemd.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "service install",
+        "put the unit, its user and its configuration in place; safe to repeat",
+        "Configuration that is there stays. Run it again after adding a file to /etc/edgeclip/credentials.",
+    )
+    uninstall = _add(actions, "service uninstall", "take it away; configuration and state stay")
+    for parser in (install, uninstall):
+        parser.add_argument("--root", metavar="DIR", help="of an image that is being made, instead of this system")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    install.add_argument("--exec", dest="executable", metavar="PATH", help="edgeclip's, as the service will see it")
+    install.add_argument(
+        "--gpu", action=argparse.BooleanOptionalAction, help="access to NVIDIA devices (default: where there are any)"
+    )
+    install.add_argument("--now", action="store_true", help="start it too")
+    status = _add(actions, "service status", "how it is; exit code 69 where it is not active")
+    status.add_argument("--json", action="store_true", help="systemd's properties as one JSON object")
+    logs = _add(actions, "service logs", "its lines in the journal")
+    logs.add_argument("--lines", type=_at_least_one, metavar="N", help="the last N (default: 50)")
+    logs.add_argument("--follow", action="store_true", help="and those to come")
 
 
 def _add_verify(commands: Any) -> None:
@@ -198,7 +278,50 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
     parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    _no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _no_taught(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
+
+
+def _add_teach(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "teach",
+        "teach a label with a few pictures, for `run` and `eval`",
+        "Pictures refine the label of that name wherever it is asked for, at once also in a `run` that is going on. "
+        "Nothing is trained. Pictures that do not fit the others are left out, and shown. What is kept are embeddings "
+        "and thumbnails, in the state directory (EDGECLIP_STATE).",
+    )
+    parser.add_argument("label", metavar="LABEL", help="its name, as in the labels file")
+    parser.add_argument("shots", nargs="*", metavar="SHOTS", help="pictures, folders of them, 'patterns*.jpg'")
+    parser.add_argument("--camera", dest="source", type=_camera, metavar="N", help="or look at a camera")
+    parser.add_argument("--source", metavar="URI", help="or at any source, as for `run`")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="of the source (default: 10)")
+    parser.add_argument("--frames", type=_at_least_one, metavar="N", help="to keep of these, the most different (16)")
+    parser.add_argument("--keep-all", action="store_true", help="leave none out")
+    _add_taught_options(parser)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+
+
+def _add_taught(commands: Any) -> None:
+    parser = _add(commands, "taught", "list the labels that were taught, and their shots")
+    _add_taught_options(parser)
+
+
+def _add_forget(commands: Any) -> None:
+    parser = _add(commands, "forget", "take a taught label, or one of its shots, out again")
+    parser.add_argument("label", metavar="LABEL", help="its name")
+    parser.add_argument("--shot", metavar="ID", help="this one alone; `edgeclip taught` lists them")
+    _add_taught_options(parser)
+
+
+def _add_taught_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_bench(commands: Any) -> None:
@@ -230,6 +353,46 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", help="data, towers, teachers and phases of training")
     parser.add_argument("--out", metavar="DIR", help="state, checkpoint, history and curves (default: runs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on where the run in the same DIR stopped")
+
+
+def _add_tune(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "tune",
+        "fit the thresholds of watches to a stated rate of false alarms",
+        "Watch background footage, in which nothing that is watched for happens, and fit each watch's thresholds: "
+        "the upper end of the interval of its false-alarm rate keeps the promise. They are written beside the watches "
+        "file, with their evidence and a picture. Footage that cannot support the promise is refused (exit code 65), "
+        "and nothing is written.",
+    )
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=_camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument(
+        "--source", action="append", metavar="URI", help="background: as for `run`, or a folder of clips; repeatable"
+    )
+    parser.add_argument("--watch", required=True, metavar="FILE", help="watches.yaml")
+    parser.add_argument(
+        "--false-alarms",
+        required=True,
+        metavar="RATE",
+        help="of each watch and camera: 1/day, 2/week, 1/hour, 1/6h",
+    )
+    parser.add_argument(
+        "--positives",
+        action="append",
+        metavar="[WATCH=]PATH",
+        help="clips or pictures of what a watch waits for: how many it finds at that rate; repeatable",
+    )
+    parser.add_argument("--fps", type=_positive, metavar="N", help="take N frames a second, as the run will")
+    parser.add_argument("--minutes", type=_positive, metavar="M", help="of live sources: end after M minutes")
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument(
+        "--out", metavar="FILE", help="thresholds file (default: WATCHES.thresholds.json, beside the watches)"
+    )
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_capture(commands: Any) -> None:
@@ -324,6 +487,55 @@ def _add_compile(commands: Any) -> None:
         "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
     )
     parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
+
+
+def _add_bundle(commands: Any) -> None:
+    group = commands.add_parser(
+        "bundle",
+        help="install bundles over the air, sign them, go back to the one before",
+        description="Bundles over the air (docs/ota.md). `edgeclip run --bundle current` runs the one in force.",
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "bundle install",
+        "check a bundle, test it on this device, and put it in force, on probation",
+        "Exit code 65 where it is refused: nothing is written then, and the bundle in force stays. 69 where the disk "
+        "is too small or another installation goes on, 78 where keys are missing.",
+    )
+    listed = _add(actions, "bundle list", "say what is installed, what is in force, and what was rolled back and why")
+    verify = _add(actions, "bundle verify", "check a bundle and its signatures; nothing is run or written")
+    rollback = _add(actions, "bundle rollback", "put the bundle before in force again")
+    confirm = _add(actions, "bundle confirm", "trust the bundle in force from now on: end its probation")
+    remove = _add(actions, "bundle remove", "remove a bundle that is not in force")
+    export = _add(actions, "bundle export", "write a bundle as one .tar, or a directory")
+    sign = _add(actions, "bundle sign", "add an Ed25519 signature")
+    keygen = _add(actions, "bundle keygen", "make a key to sign with")
+    install.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    verify.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
+    remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
+    for parser in (install, verify):
+        parser.add_argument(
+            "--keys", metavar="DIR", help="public keys that are trusted (default: /etc/edgeclip/keys.d)"
+        )
+        parser.add_argument("--require-signature", action="store_true", help="refuse what no trusted key has signed")
+        parser.add_argument(
+            "--config", metavar="FILE", help="settings (default: /etc/edgeclip/edgeclip.yaml, if there)"
+        )
+    install.add_argument("--new-space", action="store_true", help="also of another embedding space than the one before")
+    install.add_argument("--test-timeout", type=_positive, metavar="S", help="of the self-test (default: 120)")
+    install.add_argument("--test-memory", type=_at_least_one, metavar="MB", help="of the self-test (default: 2048)")
+    export.add_argument("--out", required=True, metavar="FILE.tar", help="where it goes")
+    sign.add_argument("--key", required=True, metavar="FILE.pem", help="private Ed25519 key")
+    keygen.add_argument("--out", required=True, metavar="FILE.pem", help="the private key; NAME.pub.pem goes beside it")
+    for parser in (install, listed, rollback, confirm, remove, export):
+        parser.add_argument(
+            "--store", metavar="DIR", help="where bundles are installed (default: the state directory's)"
+        )
+    for parser in (install, listed, verify, rollback, confirm, remove, export, sign, keygen):
+        parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
 
 def _triple(text: str) -> tuple[float, float, float]:

@@ -12,6 +12,10 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3] BGR, as OpenCV delivers it
 Embeddings = npt.NDArray[np.float32]  # [N, D], unit length
 
+Outline = tuple[tuple[float, float], ...]  # corners (x, y) in fractions of the frame
+
+UNKNOWN = "unknown"  # shown in place of a label
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -39,13 +43,23 @@ class Label:
     prompts: tuple[str, ...] = ()
 
 
+class Refinement(Protocol):
+    """What taught pictures add to the similarities [N, L] of images [N, D] with a bank's texts, in place."""
+
+    def add(self, image: Embeddings, similarities: npt.NDArray[np.float32]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TextBank:
-    """Label names and their text embeddings [L, D] float32, unit length, in one embedding space."""
+    """Label names and their text embeddings [L, D] float32, unit length, in one embedding space.
+
+    refinement: where labels of it were taught with pictures.
+    """
 
     names: tuple[str, ...]
     embeddings: Embeddings
     space: str
+    refinement: Refinement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +67,14 @@ class WatchState:
     """One watch on one frame.
 
     probability: 0..1, calibrated and smoothed. enter: what it must reach to begin. on: whether it holds now.
+    outline: of its region; none: all of the frame.
     """
 
     name: str
     probability: float
     enter: float
     on: bool
+    outline: Outline = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,8 @@ class Decision:
     age_ns: capture to decision. drops: frames discarded so far because newer ones came.
     fps: decisions per second, smoothed over about a second; 0.0 until known.
     watches: every watch in force, in its file's order. changes: those that began or ceased with this frame.
+    unknown: 0..1, smoothed: that the frame shows nothing that was asked; 0 where that is not asked.
+    closing: no frame of its own: the last one's once more, because the source ended and watches ceased with it.
     """
 
     frame_index: int
@@ -103,14 +121,26 @@ class Decision:
     fps: float
     watches: tuple[WatchState, ...] = ()
     changes: tuple[Change, ...] = ()
+    unknown: float = 0.0
+    closing: bool = False
 
     @property
     def label(self) -> str:
-        return self.names[self.order[0]]
+        """The best label, UNKNOWN where that is likelier, "" where there are no labels."""
+        if self.is_unknown:
+            return UNKNOWN
+        return self.names[self.order[0]] if self.order else ""
 
     @property
     def score(self) -> float:
-        return float(self.scores[self.order[0]])
+        """Of `label`."""
+        if self.is_unknown:
+            return self.unknown
+        return float(self.scores[self.order[0]]) if self.order else 0.0
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.unknown >= 0.5
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,12 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
         return msgspec.convert({} if value is None else value, kind)
     except msgspec.ValidationError as error:
         raise _located(path, node, value, kind, str(error)) from error
+
+
+def lines_of(path: str | Path, places: Sequence[Sequence[str | int]]) -> list[int]:
+    """The 1-based line of each place, a path of keys and indices, in a file that load_yaml() reads."""
+    node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return [_find(node, list(place)) for place in places]
 
 
 def _refuse_repeated_keys(path: str | Path, root: Any) -> None:

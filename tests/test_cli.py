@@ -134,9 +134,13 @@ def test_every_run_option_is_a_config_key_and_every_key_an_option_or_a_time_out(
     from edgeclip.config import FIELDS
 
     options = "--json --realtime --wait --source x --labels x --label x --bundle x --fps 1 --top 1 --sink x --record x"
+    options += " --max-temperature-c 80"
     options += " --snapshot x --max-frames 1 --threads 1 --backend x --smoothing 1 --recompile --gpu-preprocess"
+    options += " --watch x --unknown 0"
     given = vars(make_parser().parse_args(["run", *options.split()]))
-    assert set(given) - {"command"} == set(FIELDS) - {"open_timeout_s", "read_timeout_s"}
+    not_typed = {key for key in FIELDS if key.endswith("_timeout_s")}
+    not_typed |= {"require_signature", "keys", "probation_s"}  # policy of the device
+    assert set(given) - {"command"} == set(FIELDS) - not_typed
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -304,7 +308,8 @@ def test_json_is_one_object_per_frame_and_none_is_lost(
     objects = [json.loads(line) for line in said.out.splitlines()]
     assert [one["frame"] for one in objects] == list(range(25))
     assert all(set(one["scores"]) == {"dog", "cat", "red cup"} for one in objects)
-    assert all(one["label"] == max(one["scores"], key=one["scores"].get) for one in objects)
+    best = [max(one["scores"], key=one["scores"].get) if one["unknown"] < 0.5 else "unknown" for one in objects]
+    assert [one["label"] for one in objects] == best
     assert "25 frames" in said.err
 
 
@@ -420,6 +425,78 @@ def test_labels_edited_during_a_run_come_into_force_and_bad_edits_do_not(
             _, err = child.communicate(timeout=20)
     assert err.count(b"the old ones stay") == 1
     assert b"labels.txt:2" in err
+
+
+def test_watches_edited_during_a_run_come_into_force_within_a_second_and_bad_edits_do_not(
+    tiny_path: Path, tmp_path: Path, rtsp: RtspServer
+) -> None:
+    path = tmp_path / "watches.yaml"
+    path.write_text("labels: [dog, cat]\nwatches: [{name: red cup}]\n")
+    options = ("--source", rtsp.url, "--watch", path, "--bundle", tiny_path, "--json")
+    with subprocess.Popen(program("run", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        stdout = child.stdout
+        assert stdout is not None
+
+        def wait_for(watches: set[str], labels: set[str]) -> float:
+            began_s = time.monotonic()
+            while True:
+                one = json.loads(stdout.readline())
+                now = set(one["watches"]), set(one["scores"])
+                assert now in (({"red cup"}, {"dog", "cat"}), (watches, labels)), "half of an edit is in force"
+                if now == (watches, labels):
+                    return time.monotonic() - began_s
+                assert time.monotonic() < began_s + 20
+
+        try:
+            wait_for({"red cup"}, {"dog", "cat"})
+            path.write_text("watches:\n  - name: red cup\n    entr: 0.9\n")
+            time.sleep(2)
+            path.write_text("labels: [tree]\nwatches: [{name: house, region: {box: [0, 0, 0.5, 1]}}, {name: dog}]\n")
+            assert wait_for({"house", "dog"}, {"tree"}) < 10  # a second where nothing else runs
+        finally:
+            child.terminate()
+            _, err = child.communicate(timeout=20)
+    assert err.count(b"watches not changed, the old ones stay") == 1
+    assert b"watches.yaml:3: unknown key `watches.0.entr` (did you mean `enter`?)" in err
+    assert b"watches changed: 2 watches and 1 labels in force" in err
+
+
+def test_watches_alone_and_beside_labels(
+    tiny_path: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "watches.yaml"
+    path.write_text("watches: [{name: red cup, negatives: a tree}]\n")
+    words = ["run", "--source", str(clip), "--watch", str(path), "--bundle", str(tiny_path), "--max-frames", "2"]
+    assert main([*words, "--json"]) == 0
+    one = json.loads(capfd.readouterr().out.splitlines()[0])
+    assert (one["label"], one["scores"], set(one["watches"])) == (None, {}, {"red cup"})
+    assert main(words) == 0
+    assert "red cup" in capfd.readouterr().out
+    assert main([*words, "--json", "--label", "dog", "--unknown", "0"]) == 0
+    one = json.loads(capfd.readouterr().out.splitlines()[0])
+    assert (one["label"], one["unknown"]) == ("dog", 0.0)
+    path.write_text("labels: [tree]\n")
+    assert main([*words, "--label", "dog"]) == USAGE
+    path.write_text("watches: [{nme: x}]\n")
+    capfd.readouterr()
+    assert main(words) == BAD_DATA
+    assert "did you mean `name`" in capfd.readouterr().err
+
+
+def test_labels_check_says_which_sentences_are_the_same_to_the_model(
+    tiny_path: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("dog\n\ncat\nhound: a photo of a dog | dog\n")
+    words = ["labels", "check", str(path), "--bundle", str(tiny_path)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "3 labels" in said
+    assert re.search(r"lines 1 and 4: 'dog' and 'hound' are nearly the same sentence to tiny: (1\.00|0\.9\d)", said)
+    assert main([*words, "--json"]) == 0
+    assert [one["kind"] for one in json.loads(capsys.readouterr().out)["collisions"]].count("labels") >= 1
+    path.write_text("dog\ndog\n")
+    assert main(words) == BAD_DATA
 
 
 def test_running_loads_neither_torch_nor_onnx(tiny_path: Path, clip: Path, labels: Path) -> None:

@@ -19,24 +19,30 @@ LEAVES = {
     "archive",
     "atomic",
     "bundle",
+    "container",
     "cuda",
     "errors",
     "nvrtc",
     "picture",
     "progress",
+    "region",
     "registry",
+    "signature",
+    "state",
+    "store",
     "types",
     "yamlfile",
 }
 STAGES = {
     "backends": {"backends"},
-    "decision": {"decision"},
+    "decision": {"decision", "evidence", "presence"},
     "golden": {"golden"},
-    "labels": {"labels"},
-    "preprocess": {"preprocess", "preprocess_gpu"},
+    "labels": {"labels", "watches", "thresholds", "editedfile"},
+    "preprocess": {"preprocess", "preprocess_gpu", "crops"},
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
+    "taught": {"taught", "fewshot", "shots"},
     "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }
 HEAVY = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "timm", "PIL", "skimage", "matplotlib")
@@ -74,12 +80,12 @@ def stage_of(module: str) -> str | None:
 
 
 def level(module: str) -> int:
-    """cli -> {service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    """cli -> {lifecycle, service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
     if module in LEAVES:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
-    if module == "runtime.service" or not module.startswith("runtime."):
+    if module in ("runtime.asked", "runtime.lifecycle", "runtime.service") or not module.startswith("runtime."):
         return 4 if module in ("cli", "__main__") else 3
     return 2
 

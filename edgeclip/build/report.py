@@ -210,15 +210,15 @@ def search_lines(found: Findings) -> list[str]:
     """The search's table."""
     lines = [
         f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other.",
-        "",
-        "| remedy | centred cosine mean / p1 | | after s |",
-        "|---|---|---|---|",
     ]
-    lines += [
-        f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
-        f"| {trial.seconds:.0f} |"
-        for trial in found.trials
-    ]
+    for form, trials in (("Q/DQ ONNX", found.trials), ("TFLite, dynamic-range", found.dynamic)):
+        if trials:
+            lines += ["", f"| {form} | centred cosine mean / p1 | | after s |", "|---|---|---|---|"]
+        lines += [
+            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
+            f"| {trial.seconds:.0f} |"
+            for trial in trials
+        ]
     lines += ["", f"- Left float: {', '.join(found.floating) or 'nothing'}."]
     if found.out_of_time:
         lines.append(f"- The budget ended before: {found.out_of_time}.")

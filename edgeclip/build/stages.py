@@ -16,9 +16,10 @@ from edgeclip.build.export import export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
 from edgeclip.build.pack import pack
-from edgeclip.build.quantize import IMAGE_STATIC, quantize
+from edgeclip.build.quantize import STATIC_FILE, quantize
 from edgeclip.build.recipe import Quantization
 from edgeclip.build.report import EDGE_TPU, Report, load_report
+from edgeclip.build.search import searches
 from edgeclip.build.source import Model
 from edgeclip.build.steps import Steps, exclusive
 from edgeclip.build.suited import recipes, suited
@@ -131,6 +132,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         order = replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen))
         progress.note(f"quantized by calibration/{name}, which suits its graph")
     plan, quantization = order.plan, order.plan.quantization
+    searching = searches(quantization.search)
     calibrated_in = step(
         "calibrate",
         None,
@@ -139,14 +141,16 @@ def run(order: Order, progress: Progress) -> BuildResult:
             order.calibration,
             Preprocessor(exported.preprocess),
             sampling,
-            quantization.onnx,
+            None if searching else quantization.onnx,
+            quantization.tflite,
             exported_in,
             directory,
             progress,
         ),
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
-        observed=quantization.onnx.multiply,
+        observed=() if searching else quantization.onnx.multiply,
+        static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
     )
     quantized_in = step(
         "quantize",
@@ -157,8 +161,8 @@ def run(order: Order, progress: Progress) -> BuildResult:
         budget=order.budget_minutes,
         **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
     )
-    if EDGE_TPU in quantization.tflite.runtimes and (quantized_in / IMAGE_STATIC).exists():
-        findings = examine(quantized_in / IMAGE_STATIC)
+    if EDGE_TPU in quantization.tflite.runtimes and (quantized_in / STATIC_FILE).exists():
+        findings = examine(quantized_in / STATIC_FILE)
         require_compatible(findings)
         progress.note(findings.lines()[0])
     verified_in = step(

@@ -7,6 +7,7 @@ that waits (newest wins, the loss is counted); a finite one waits for a free pre
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeclip.types import Frame, Pixels, Source
-
-Batch = npt.NDArray[np.uint8]  # [1, H, W, 3] RGB
-Preprocess = Callable[[Pixels], Batch]  # returns its own buffer
+from edgeclip.region import WHOLE, Regions
+from edgeclip.runtime.crops import Batch, Crops, Preprocess
+from edgeclip.types import Frame, Source
 
 SLOTS = 3
 LOOK_UP_S = 0.2  # how soon a stop asked for by a signal handler is seen; a handler may not take locks
@@ -43,24 +40,28 @@ class Prepared:
     """A frame and its engine input, valid until the next one is taken."""
 
     frame: Frame
-    batch: Batch
+    batch: Batch  # [R, H, W, 3]
     lane: int  # which source
+    regions: Regions = WHOLE  # what the rows of the batch show
 
 
 class Lane:
     """One source: its feed, its preprocessors, and what waits for the engine."""
 
-    def __init__(self, number: int, feed: Feed, preprocessors: Sequence[Preprocess]) -> None:
+    def __init__(self, number: int, feed: Feed, preprocessors: Sequence[Crops]) -> None:
         self.number = number
         self.feed = feed
         self.error: BaseException | None = None
-        self.free: SimpleQueue[Preprocess | None] = SimpleQueue()
+        self.free: SimpleQueue[Crops | None] = SimpleQueue()
         for preprocess in preprocessors:
             self.free.put(preprocess)
         self._newest_wins = feed.source.live
-        self._waiting: deque[tuple[Preprocess, Prepared]] = deque()
+        self._waiting: deque[tuple[Crops, Prepared]] = deque()
         self._lock = threading.Lock()
         self._replaced = 0
+        self.max_fps: float | None = None  # may change at any time
+        self.taken = 0  # frames handed on to the engine
+        self._due_s = 0.0
 
     @property
     def drops(self) -> int:
@@ -70,30 +71,59 @@ class Lane:
     def reconnects(self) -> int:
         return self.feed.reconnects
 
-    def put(self, preprocess: Preprocess, prepared: Prepared) -> bool:
-        """Let it wait for the engine. False where it took the place of an older one."""
+    def keeps(self, frame: Frame) -> bool:
+        """Whether this frame is to be used, where max_fps is set. A live source's others are passed over and counted;
+        a finite one is made to wait, and loses none."""
+        limit = self.max_fps
+        if limit is None:
+            return True
+        now_s = time.monotonic()
+        early_s = self._due_s - now_s
+        if early_s > 0.0:
+            if self._newest_wins:
+                self._replaced += 1
+                return False
+            time.sleep(min(early_s, LOOK_UP_S))
+        self._due_s = max(self._due_s + 1.0 / limit, now_s)
+        return True
+
+    def put(self, preprocess: Crops, prepared: Prepared) -> bool:
+        """Let it wait for the engine. True where nothing waited before."""
         with self._lock:
-            replaces = self._newest_wins and bool(self._waiting)
-            if replaces:
+            waited = bool(self._waiting)
+            if waited and self._newest_wins:
                 self.free.put(self._waiting.popleft()[0])
                 self._replaced += 1
             self._waiting.append((preprocess, prepared))
-        return not replaces
+        return not waited
 
-    def take(self) -> tuple[Preprocess, Prepared] | None:
-        """What waits longest; None where nothing does."""
+    def take(self) -> tuple[tuple[Crops, Prepared] | None, bool]:
+        """What waits longest, None where nothing does; and whether more waits."""
         with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+            if not self._waiting:
+                return None, False
+            self.taken += 1
+            return self._waiting.popleft(), bool(self._waiting)
 
 
 class Ahead:
-    """Use as a context manager, then iterate: frames of all sources as they come, until all have ended."""
+    """Use as a context manager, then iterate: frames of all sources as they come, until all have ended.
 
-    def __init__(self, feeds: Sequence[Feed], make_preprocess: Callable[[], Preprocess]) -> None:
+    regions(): what is cut from the next frame.
+    """
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        make_preprocess: Callable[[], Preprocess],
+        regions: Callable[[], Regions] = lambda: WHOLE,
+    ) -> None:
+        self._regions = regions
         self.lanes = [
-            Lane(number, feed, [make_preprocess() for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
+            Lane(number, feed, [Crops(make_preprocess()) for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
         ]
-        self._ready: SimpleQueue[Lane] = SimpleQueue()  # a lane for each frame that waits in it, and for its end
+        # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
+        self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._running = len(self.lanes)
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"ahead-{lane.number}", daemon=True)
@@ -113,31 +143,58 @@ class Ahead:
             thread.join(timeout=10.0)
 
     def frames(self, stop: Callable[[], bool]) -> Iterator[Prepared]:
-        """Yield until `stop()` or the end of every source. Raises what a source raised, after its last frame."""
+        """groups() of one."""
+        for group in self.groups(stop):
+            yield from group
+
+    def groups(self, stop: Callable[[], bool], most: int = 1) -> Iterator[list[Prepared]]:
+        """Yield until `stop()` or the end of every source: the frame whose turn it is, and up to `most` in all of those
+        that wait as well, for an engine that takes several at once. None is waited for to fill a group.
+
+        Raises what a source raised, after its last frame.
+        """
         while self._running and not stop():
+            held: list[tuple[Lane, Crops]] = []
+            group: list[Prepared] = []
+            while len(group) < most and (found := self._next(wait=not group)) is not None:
+                lane, preprocess, prepared = found
+                held.append((lane, preprocess))
+                group.append(prepared)
             try:
-                lane = self._ready.get(timeout=LOOK_UP_S)
-            except Empty:
-                continue
-            taken = lane.take()
-            if taken is None:
-                self._running -= 1
-                if lane.error is not None:
-                    raise lane.error
-                continue
-            preprocess, prepared = taken
-            try:
-                yield prepared
+                if group:
+                    yield group
             finally:
-                lane.free.put(preprocess)
+                for lane, preprocess in held:
+                    lane.free.put(preprocess)
+
+    def _next(self, wait: bool) -> tuple[Lane, Crops, Prepared] | None:
+        """Whose turn it is; None where nobody is there. wait: for a moment; and a lane's end is noted."""
+        try:
+            lane = self._ready.get(timeout=LOOK_UP_S) if wait else self._ready.get_nowait()
+        except Empty:
+            return None
+        taken, more = lane.take()
+        if more or (taken is None and not wait):
+            self._ready.put(lane)
+        if taken is not None:
+            return lane, *taken
+        if wait:
+            self._running -= 1
+            if lane.error is not None:
+                raise lane.error
+        return None
 
     def _work(self, lane: Lane) -> None:
         try:
             for frame in lane.feed.frames():
+                if not lane.keeps(frame):
+                    continue
                 preprocess = lane.free.get()
                 if preprocess is None:
                     break
-                if lane.put(preprocess, Prepared(frame, preprocess(frame.pixels), lane.number)):
+                regions = self._regions()
+                batch = preprocess(frame.pixels, regions)
+                if lane.put(preprocess, Prepared(frame, batch, lane.number, regions)):
                     self._ready.put(lane)
         except BaseException as error:  # carried to the frame loop, which raises it there
             lane.error = error

@@ -12,24 +12,27 @@ from types import TracebackType
 
 import numpy as np
 
+from edgeclip.region import WHOLE, Regions
 from edgeclip.types import Embeddings, Frame
 
 SLOTS = 2  # embeddings between the engine and the decision: one being decided, one waiting
 
-Work = Callable[[Embeddings, Frame, int], object]
+Work = Callable[[Embeddings, Frame, int, Regions], object]
 
 
 class Behind:
-    """Calls work(embeddings [1, D], frame, lane) for everything put, in order. Use as a context manager.
+    """Calls work(embeddings [R, D], frame, lane, regions) for everything put, in order. Use as a context manager.
 
-    put() and leaving raise what `work` raised; what was put after that is not worked on.
+    put() and leaving raise what `work` raised; what was put after that is not worked on. finish() is called last, on
+    the same thread, unless `work` failed.
     """
 
-    def __init__(self, work: Work, dim: int) -> None:
+    def __init__(self, work: Work, dim: int, finish: Callable[[], object] = lambda: None) -> None:
         self._work = work
+        self._finish = finish
         self._error: BaseException | None = None
         self._free: SimpleQueue[Embeddings] = SimpleQueue()
-        self._full: SimpleQueue[tuple[Embeddings, Frame, int] | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[Embeddings, Frame, int, Regions] | None] = SimpleQueue()
         for _ in range(SLOTS):
             self._free.put(np.empty((1, dim), np.float32))
         self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
@@ -44,21 +47,28 @@ class Behind:
         if kind is None and self._error is not None:
             raise self._error
 
-    def put(self, embeddings: Embeddings, frame: Frame, lane: int) -> None:
-        """Copies the embeddings [1, D]; waits for a free slot."""
+    def put(self, embeddings: Embeddings, frame: Frame, lane: int, regions: Regions = WHOLE) -> None:
+        """Copies the embeddings [R, D], a row for each region; waits for a free slot."""
         slot = self._free.get()
         if self._error is not None:
             raise self._error
+        if slot.shape != embeddings.shape:
+            slot = np.empty_like(embeddings)
         np.copyto(slot, embeddings)
-        self._full.put((slot, frame, lane))
+        self._full.put((slot, frame, lane, regions))
 
     def _run(self) -> None:
         work, take, give_back = self._work, self._full.get, self._free.put
         while (item := take()) is not None:
-            slot, frame, lane = item
+            slot, frame, lane, regions = item
             if self._error is None:
                 try:
-                    work(slot, frame, lane)
+                    work(slot, frame, lane, regions)
                 except BaseException as error:  # carried to the frame loop, which raises it there
                     self._error = error
             give_back(slot)
+        if self._error is None:
+            try:
+                self._finish()
+            except BaseException as error:  # carried like the others
+                self._error = error

@@ -8,8 +8,15 @@ import numpy.typing as npt
 Scores = npt.NDArray[np.float32]  # [L]
 
 
-def smooth(previous: Scores, current: Scores, elapsed_s: float, half_life_s: float) -> Scores:
+HalfLife = float | npt.NDArray[np.float64]  # seconds, for all or [L]
+
+
+def smooth(previous: Scores, current: Scores, elapsed_s: float, half_life_s: HalfLife) -> Scores:
     """Exponential smoothing: what was seen `half_life_s` ago counts half. A half-life of 0 is `current` itself."""
+    if isinstance(half_life_s, np.ndarray):
+        steps = np.divide(elapsed_s, half_life_s, out=np.full(len(half_life_s), np.inf), where=half_life_s > 0.0)
+        weights: Scores = (0.5**steps).astype(np.float32)
+        return current + weights * (previous - current)
     if half_life_s <= 0.0:
         return current
     weight = np.float32(0.5 ** (elapsed_s / half_life_s))
@@ -30,7 +37,7 @@ def rank(scores: Scores, top_k: int) -> tuple[int, ...]:
 class Smoother:
     """smooth() over the frames of one source. Call reset() when the labels or the source change."""
 
-    def __init__(self, half_life_s: float) -> None:
+    def __init__(self, half_life_s: HalfLife) -> None:
         self.half_life_s = half_life_s
         self._scores: Scores | None = None
         self._captured_ns = 0

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import time
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgeclip.errors import DataError, UsageError
+from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.types import Label
 
 MAX_LINE_CHARS = 512
 MAX_LABELS = 10_000
 MAX_FILE_BYTES = 16 << 20
-POLL_INTERVAL_S = 0.5
 
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _NAME_END = re.compile(r":(?:\s+|$)")
@@ -33,30 +31,33 @@ _FORBIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, l
 _BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # these reorder a terminal's line
 _BOM = "\ufeff"
 
-Signature = tuple[int, int, int]  # mtime_ns, size, inode
-
 
 def parse_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     """Read a labels file. Raises DataError naming file, line and fix; never returns an empty tuple."""
+    return tuple(label for _, label in numbered_labels(path))
+
+
+def numbered_labels(path: str | os.PathLike[str]) -> list[tuple[int, Label]]:
+    """parse_labels() with the line of each label, from 1."""
     raw = _read(Path(path))
-    labels: list[Label] = []
+    labels: list[tuple[int, Label]] = []
     first_seen: dict[str, int] = {}
     for number, raw_line in enumerate(raw.split(b"\n"), 1):
         where = f"{path}:{number}"
         label = _parse_line(_decode(raw_line, where, first=number == 1), where)
         if label is None:
             continue
-        if (before := first_seen.setdefault(_fold(label.name), number)) != number:
+        if (before := first_seen.setdefault(folded(label.name), number)) != number:
             raise DataError(
                 f"{where}: {_quoted(label.name)} is already the label of line {before}",
                 "remove one of the two lines, or put both descriptions on one: 'label: prompt one | prompt two'",
             )
-        labels.append(label)
+        labels.append((number, label))
         if len(labels) > MAX_LABELS:
             raise DataError(f"{where}: more than {MAX_LABELS} labels", "keep only the labels this camera can meet")
     if not labels:
         raise DataError(f"{path} holds no labels", "write one label a line, for example 'dog'")
-    return tuple(labels)
+    return labels
 
 
 def labels_from_options(options: Iterable[str]) -> tuple[Label, ...]:
@@ -70,68 +71,35 @@ def labels_from_options(options: Iterable[str]) -> tuple[Label, ...]:
             raise UsageError(error.message, error.hint) from error
         if label is None:
             raise UsageError("--label is empty", "write what to look for: --label 'a dog'")
-        if _fold(label.name) in seen:
+        if folded(label.name) in seen:
             raise UsageError(f"--label {_quoted(label.name)} is given twice", "give each label once")
-        seen.add(_fold(label.name))
+        seen.add(folded(label.name))
         labels.append(label)
     if not labels:
         raise UsageError("no labels", "write what to look for: --label 'a dog'")
     return tuple(labels)
 
 
-class LabelFile:
-    """A labels file and the last good content of it.
+def parse_label(text: str) -> Label:
+    """One label, as it stands in a labels file. Raises UsageError."""
+    try:
+        label = _parse_line(text, f"label {_quoted(text)}", comments=False)
+    except DataError as error:
+        raise UsageError(error.message, error.hint) from error
+    if label is None:
+        raise UsageError("the label is empty", "write its name: 'a dog'")
+    return label
 
-    The constructor reads the file and raises DataError where it is bad. poll() is cheap enough for every frame: it
-    looks at the file at most every POLL_INTERVAL_S, and reads it only once it changed and stayed the same for one look,
-    so that a half-saved file is not taken for a bad one.
-    """
+
+class LabelFile(EditedFile[tuple[Label, ...]]):
+    """A labels file and the last good content of it. Raises DataError where it is bad at first."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._settled = self._signature()  # taken before reading: an edit during the read is seen by the next poll
-        self._pending = self._settled
-        self._next_look_s = 0.0
-        self.labels = parse_labels(self.path)
+        super().__init__(lambda: parse_labels(path), path)
 
-    def poll(self, now_s: float | None = None) -> tuple[Label, ...] | None:
-        """The new labels after an edit that changed them, else None.
-
-        now_s: time.monotonic(), or a clock of the caller's. Raises DataError once for each bad edit (or removal);
-        `labels` then still holds the last good content.
-        """
-        now_s = time.monotonic() if now_s is None else now_s
-        if now_s < self._next_look_s:
-            return None
-        self._next_look_s = now_s + POLL_INTERVAL_S
-        current = self._signature()
-        moving, self._pending = current != self._pending, current
-        if moving or current == self._settled:
-            return None
-        try:
-            labels = parse_labels(self.path)
-        except DataError:
-            if self._signature() == current:
-                self._settled = current
-                raise
-            return None  # written to while we read it: the next looks decide
-        if self._signature() != current:
-            return None
-        self._settled = current
-        if labels == self.labels:
-            return None
-        self.labels = labels
-        return labels
-
-    def _signature(self) -> Signature | None:
-        """None where there is no such file, which is a state like any other (editors rename over)."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return (0, 0, 0)  # a pipe can be read once, and never changes
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return self.content
 
 
 def _read(path: Path) -> bytes:
@@ -165,7 +133,7 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
             "shorten it: an encoder reads only the first few dozen words",
         )
     for column, character in enumerate(line, 1):
-        if character != "\t" and _is_forbidden(character):
+        if character != "\t" and is_forbidden(character):
             raise DataError(
                 f"{where}: control character U+{ord(character):04X} at column {column}",
                 "remove it; the file must be plain UTF-8 text",
@@ -190,11 +158,12 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
     return Label(name, prompts)
 
 
-def _is_forbidden(character: str) -> bool:
+def is_forbidden(character: str) -> bool:
+    """Whether a character may not be in a text that is shown: controls, and what reorders a terminal's line."""
     return unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS or character == _BOM
 
 
-def _fold(name: str) -> str:
+def folded(name: str) -> str:
     """What two names must differ in."""
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -1,53 +1,62 @@
-"""Watches the label file while the camera runs. Good edits become text banks, bad ones are refused aloud."""
+"""Watches the file that says what to look for. Good edits are made ready for frames, bad ones are refused aloud."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgeclip.errors import EdgeclipError
-from edgeclip.types import Label, TextBank
 
-LOOK_S = 0.5
+LOOK_S = 0.25
 
-
-class Edits(Protocol):
-    """A label file: the new labels after an edit, None where nothing changed. Raises EdgeclipError for a bad edit."""
-
-    def poll(self) -> tuple[Label, ...] | None: ...
+Content = TypeVar("Content")
+ContentRead = TypeVar("ContentRead", covariant=True)
+Ready = TypeVar("Ready")
 
 
-class LabelWatch:
+class Edits(Protocol[ContentRead]):
+    """A file: the new content after an edit, None where nothing changed. Raises EdgeclipError for a bad edit."""
+
+    def poll(self) -> ContentRead | None: ...
+
+
+class LabelWatch(Generic[Content, Ready]):
     """Reads and embeds on a thread of its own, so that frames do not wait. Use as a context manager.
 
-    fresh: the newest bank that nobody has taken; the frame loop takes it between two frames.
+    embed: makes content ready for frames. describe: what is in force then, for the notice. kind: "labels", "watches".
+    fresh: the newest that is ready and that nobody has taken; the frame loop takes it between two frames.
     """
 
     def __init__(
         self,
-        edits: Edits,
-        embed: Callable[[tuple[Label, ...]], TextBank],
+        edits: Edits[Content],
+        embed: Callable[[Content], Ready],
         notify: Callable[[str], None],
         every_s: float = LOOK_S,
+        *,
+        kind: str = "labels",
+        describe: Callable[[Any], str] = lambda content: str(len(content)),
     ) -> None:
-        self.fresh: TextBank | None = None
+        self.fresh: Ready | None = None
         self._edits = edits
         self._embed = embed
         self._notify = notify
         self._every_s = every_s
+        self._kind = kind
+        self._describe = describe
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="label-watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=f"{kind}-watch", daemon=True)
 
-    def take(self) -> TextBank | None:
-        """The fresh bank, handed out once."""
+    def take(self) -> Ready | None:
+        """What is fresh, handed out once."""
         if self.fresh is None:
             return None
         fresh, self.fresh = self.fresh, None
         return fresh
 
-    def __enter__(self) -> LabelWatch:
+    def __enter__(self) -> LabelWatch[Content, Ready]:
         self._thread.start()
         return self
 
@@ -61,10 +70,10 @@ class LabelWatch:
 
     def _look(self) -> None:
         try:
-            labels = self._edits.poll()
-            if labels is not None:
-                self.fresh = self._embed(labels)
-                self._notify(f"labels changed: {len(labels)} in force")
+            content = self._edits.poll()
+            if content is not None:
+                self.fresh = self._embed(content)
+                self._notify(f"{self._kind} changed: {self._describe(content)} in force")
         except EdgeclipError as error:
             fix = f" ({error.hint})" if error.hint else ""
-            self._notify(f"labels not changed, the old ones stay: {error.message}{fix}")
+            self._notify(f"{self._kind} not changed, the old ones stay: {error.message}{fix}")

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from edgeclip.region import Regions
 from edgeclip.runtime.behind import SLOTS, Behind
 from edgeclip.types import Embeddings, Frame
 
@@ -18,7 +19,7 @@ def embeddings(value: float) -> Embeddings:
 
 def test_everything_is_worked_on_in_order_by_the_time_it_is_left() -> None:
     seen: list[float] = []
-    with Behind(lambda row, frame, lane: seen.append(float(row[0, 0])), 2) as behind:
+    with Behind(lambda row, frame, lane, regions: seen.append(float(row[0, 0])), 2) as behind:
         for value in range(100):
             behind.put(embeddings(value), FRAME, 0)
     assert seen == list(range(100))
@@ -27,7 +28,7 @@ def test_everything_is_worked_on_in_order_by_the_time_it_is_left() -> None:
 def test_the_engine_may_overwrite_its_buffer_at_once() -> None:
     seen: list[float] = []
 
-    def slow(row: Embeddings, frame: Frame, lane: int) -> None:
+    def slow(row: Embeddings, frame: Frame, lane: int, regions: Regions) -> None:
         time.sleep(0.005)
         seen.append(float(row[0, 0]))
 
@@ -43,7 +44,7 @@ def test_the_engine_may_overwrite_its_buffer_at_once() -> None:
 def test_the_engine_waits_for_slow_work_and_runs_no_further_ahead() -> None:
     going, began = threading.Event(), threading.Event()
 
-    def held(row: Embeddings, frame: Frame, lane: int) -> None:
+    def held(row: Embeddings, frame: Frame, lane: int, regions: Regions) -> None:
         began.set()
         going.wait(10)
 
@@ -68,7 +69,7 @@ def test_the_engine_waits_for_slow_work_and_runs_no_further_ahead() -> None:
 def test_an_error_comes_back_and_ends_the_work() -> None:
     seen: list[float] = []
 
-    def broken(row: Embeddings, frame: Frame, lane: int) -> None:
+    def broken(row: Embeddings, frame: Frame, lane: int, regions: Regions) -> None:
         seen.append(float(row[0, 0]))
         raise ValueError("no room")
 
@@ -83,7 +84,7 @@ def test_an_error_comes_back_and_ends_the_work() -> None:
 
 
 def test_an_error_of_the_last_one_comes_back_too() -> None:
-    def broken(row: Embeddings, frame: Frame, lane: int) -> None:
+    def broken(row: Embeddings, frame: Frame, lane: int, regions: Regions) -> None:
         time.sleep(0.05)
         raise ValueError("no room")
 
@@ -93,3 +94,38 @@ def test_an_error_of_the_last_one_comes_back_too() -> None:
 
     with pytest.raises(ValueError, match="no room"):
         the_last()
+
+
+def test_it_finishes_last_on_the_same_thread_also_where_the_frame_loop_fails() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def note(what: str) -> None:
+        seen.append((what, threading.current_thread().name))
+
+    def run() -> None:
+        with Behind(lambda *_: note("work"), 2, lambda: note("finish")) as behind:
+            behind.put(embeddings(1), FRAME, 0)
+            raise KeyError("source")
+
+    with pytest.raises(KeyError):
+        run()
+    assert [what for what, _ in seen] == ["work", "finish"]
+    assert len({thread for _, thread in seen}) == 1
+
+
+def test_what_failed_is_not_finished() -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("nobody reads")
+
+    finished: list[int] = []
+    with pytest.raises(ValueError, match="nobody reads"), Behind(broken, 2, lambda: finished.append(1)) as behind:
+        behind.put(embeddings(1), FRAME, 0)
+    assert not finished
+
+
+def test_rows_may_become_more() -> None:
+    seen: list[int] = []
+    with Behind(lambda rows, frame, lane, regions: seen.append(len(rows)), 2) as behind:
+        for rows in (1, 3, 1, 2):
+            behind.put(np.zeros((rows, 2), np.float32), FRAME, 0)
+    assert seen == [1, 3, 1, 2]

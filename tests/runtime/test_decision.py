@@ -70,3 +70,8 @@ def test_it_starts_afresh(change):
         smoother.reset()
     now = scores(0, 0, 1) if change == "labels" else scores(0, 1)
     np.testing.assert_array_equal(smoother.update(now, 4 * S_NS if change == "clock" else 6 * S_NS), now)
+
+
+def test_each_score_can_have_a_half_life_of_its_own():
+    each = np.array([0.0, 1.0, 2.0])
+    np.testing.assert_allclose(smooth(scores(1, 1, 1), scores(0, 0, 0), 2.0, each), [0, 0.25, 0.5])

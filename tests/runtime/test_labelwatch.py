@@ -13,7 +13,7 @@ from edgeclip.runtime.labels import LabelFile
 from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.types import Label, TextBank
 
-Start = Callable[[], LabelWatch]
+Watch = LabelWatch[tuple[Label, ...], TextBank]
 
 
 def embed(labels: tuple[Label, ...]) -> TextBank:
@@ -35,7 +35,7 @@ def notices() -> list[str]:
 
 
 @pytest.fixture
-def watch(labels: Path, notices: list[str]) -> Iterator[LabelWatch]:
+def watch(labels: Path, notices: list[str]) -> Iterator[Watch]:
     with LabelWatch(LabelFile(labels), embed, notices.append, every_s=0.05) as watch:
         yield watch
 
@@ -53,7 +53,7 @@ def within(seconds: float, is_so: Callable[[], object]) -> bool:
     return bool(is_so())
 
 
-def test_a_good_edit_is_handed_out_once(watch: LabelWatch, labels: Path, notices: list[str]) -> None:
+def test_a_good_edit_is_handed_out_once(watch: Watch, labels: Path, notices: list[str]) -> None:
     assert watch.take() is None
     save(labels, "cat\nzebra\n")
     assert within(10, lambda: watch.fresh)
@@ -64,7 +64,7 @@ def test_a_good_edit_is_handed_out_once(watch: LabelWatch, labels: Path, notices
     assert notices == ["labels changed: 2 in force"]
 
 
-def test_a_bad_edit_is_refused_aloud_once(watch: LabelWatch, labels: Path, notices: list[str]) -> None:
+def test_a_bad_edit_is_refused_aloud_once(watch: Watch, labels: Path, notices: list[str]) -> None:
     save(labels, "cat\ncat\n")
     assert within(10, lambda: notices)
     time.sleep(1.5)
@@ -75,7 +75,7 @@ def test_a_bad_edit_is_refused_aloud_once(watch: LabelWatch, labels: Path, notic
 
 
 def test_labels_that_cannot_be_embedded_are_refused_and_the_watch_goes_on(
-    watch: LabelWatch, labels: Path, notices: list[str]
+    watch: Watch, labels: Path, notices: list[str]
 ) -> None:
     save(labels, "unembeddable\n")
     assert within(10, lambda: notices)

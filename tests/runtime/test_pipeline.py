@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +11,17 @@ import pytest
 
 from edgeclip.bundle import Scoring
 from edgeclip.errors import EngineError
+from edgeclip.region import Region
 from edgeclip.runtime import pipeline as pipeline_module
 from edgeclip.runtime.ahead import Ahead, Batch
+from edgeclip.runtime.background import Background
+from edgeclip.runtime.evidence import Null, Unknown
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
-from edgeclip.types import Decision, Embeddings, Frame, Pixels, Sink, TextBank
+from edgeclip.runtime.watchbank import WatchBank, load_watch_bank
+from edgeclip.runtime.watches import Watch, WatchFile
+from edgeclip.runtime.watching import Watching
+from edgeclip.types import Decision, Embeddings, Frame, Label, Pixels, Sink, TextBank
 
 BANK = TextBank(("dark", "bright"), np.eye(2, dtype=np.float32), "sha256:0")
 HARD = Scoring("softmax", 100.0)
@@ -93,6 +99,21 @@ def no_check(batch: Batch, embeddings: Embeddings) -> None:
     return
 
 
+class SeveralAtOnce(Brightness):
+    """Takes up to four; keeps how many it was given."""
+
+    input_shape = (4, 2, 2, 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[int] = []
+
+    def run(self, batch: npt.NDArray[np.uint8]) -> Embeddings:
+        self.given.append(len(batch))
+        time.sleep(0.01)
+        return np.concatenate([super(SeveralAtOnce, self).run(row[None]).copy() for row in batch])
+
+
 def ran(
     *feeds: Pictures,
     sinks: tuple[Sink, ...] = (),
@@ -103,9 +124,10 @@ def ran(
     stop: Callable[[], bool] = lambda: False,
     max_frames: int | None = None,
     pause_s: float = 0.0,
+    engine: Brightness | None = None,
 ) -> Summary:
     pipeline = Pipeline(
-        engine=Brightness(pause_s),
+        engine=engine or Brightness(pause_s),
         bank=BANK,
         scoring=HARD,
         tracks=tracks or [Track(0.0, None) for _ in feeds],
@@ -294,3 +316,105 @@ def test_a_frame_is_delivered_while_the_engine_runs_the_next() -> None:
         deliver=lambda number: meeting.attend() if number == 10 else None,
     )
     assert meeting.attended == 2
+
+
+def test_an_engine_that_takes_several_decides_frames_of_all_sources_at_once() -> None:
+    kept, engine = Kept(), SeveralAtOnce()
+    feeds = [Pictures([0, 255] * 10, name="a"), Pictures([255, 0] * 10, name="b"), Pictures([0] * 20, name="c")]
+    summary = ran(*feeds, sinks=(kept,), engine=engine)
+    assert summary.frames == 60
+    assert max(engine.given) == 4
+    for source, greys in (("a", [0, 255] * 10), ("b", [255, 0] * 10), ("c", [0] * 20)):
+        labels = [decision.label for decision in kept.decisions if decision.source == source]
+        assert labels == ["bright" if grey else "dark" for grey in greys]
+
+
+def test_a_limit_of_frames_holds_within_what_an_engine_took_at_once() -> None:
+    feeds = [Pictures([0] * 20, name="a"), Pictures([0] * 20, name="b")]
+    assert ran(*feeds, engine=SeveralAtOnce(), max_frames=7).frames == 7
+
+
+def watches(*some: Watch) -> WatchBank:
+    background = Background(np.zeros((1, 2), np.float32), Null(0.0, 0.25, 0.0, 1.0))
+    rows = {"dark": 0, "bright": 1}
+
+    def embed(labels: Sequence[Label]) -> TextBank:
+        texts = [(*label.prompts, label.name)[0] for label in labels]
+        return TextBank(tuple(texts), np.eye(2, dtype=np.float32)[[rows[text] for text in texts]], "sha256:0")
+
+    return load_watch_bank(WatchFile(watches=list(some)), background, embed)
+
+
+class Halves(Pictures):
+    """Pictures whose right half is white."""
+
+    def frames(self) -> Iterator[Frame]:
+        for frame in super().frames():
+            frame.pixels[:, 1:] = 255
+            yield frame
+
+
+def watched(feed: Pictures, watching: Watching, sinks: tuple[Sink, ...], unknown: Unknown | None = None) -> None:
+    pipeline = Pipeline(
+        engine=Brightness(),
+        bank=BANK,
+        scoring=HARD,
+        tracks=[Track(0.0, 1_000_000_000)],
+        sinks=sinks,
+        top=0,
+        check=accept,
+        self_test=int,
+        fresh_bank=lambda: None,
+        watching=watching,
+        unknown=unknown,
+    )
+    with Ahead([feed], lambda: batch_of, lambda: watching.regions) as ahead:
+        pipeline.run(ahead, lambda: False)
+
+
+def test_decisions_carry_watches_and_what_holds_at_the_end_is_closed_on_the_sinks_thread() -> None:
+    threads: list[str] = []
+
+    class Noted(Kept):
+        def write(self, decision: Decision, frame: Frame) -> None:
+            super().write(decision, frame)
+            threads.append(threading.current_thread().name)
+
+    kept = Noted()
+    watched(Pictures([0, 0, 255, 255]), Watching(watches(Watch(name="bright", smoothing_s=0)), ["pictures"]), (kept,))
+    assert [[state.on for state in decision.watches] for decision in kept.decisions] == [
+        [False],
+        [False],
+        [True],
+        [True],
+        [False],
+    ]
+    assert [decision.closing for decision in kept.decisions] == [False] * 4 + [True]
+    changes = [change for decision in kept.decisions for change in decision.changes]
+    assert [(change.on, change.reason) for change in changes] == [(True, ""), (False, "source ended")]
+    assert changes[0].began_ns == kept.decisions[2].captured_ns
+    assert len(set(threads)) == 1
+
+
+def test_a_watch_sees_its_own_region_of_the_frame() -> None:
+    left, right = Region(box=(0, 0, 0.5, 1)), Region(box=(0.5, 0, 1, 1))
+    bank = watches(
+        Watch(name="left", prompts="bright", region=left, smoothing_s=0),
+        Watch(name="right", prompts="bright", region=right, smoothing_s=0),
+    )
+    kept = Kept()
+    watched(Halves([0, 0, 0]), Watching(bank, ["pictures"]), (kept,))
+    for decision in kept.decisions[:3]:
+        assert [(state.name, state.on) for state in decision.watches] == [("left", False), ("right", True)]
+        assert decision.label == "dark"  # of the whole frame, whose first pixel decides here
+
+
+def test_a_frame_that_resembles_no_label_is_unknown() -> None:
+    """Black is label `dark` itself, a cosine of 1; grey is between the two, at 0.71 of both."""
+    kept = Kept()
+    near, far = Unknown(Null(0.5, 0.05, 0.0, 1.0), 0.05), Unknown(Null(0.5, 0.2, 0.0, 1.0), 0.05)
+    for unknown in (near, far):
+        watched(Pictures([0, 128]), Watching(watches(Watch(name="bright")), ["pictures"]), (kept,), unknown)
+    decisions = [decision for decision in kept.decisions if not decision.closing]
+    assert [decision.label for decision in decisions] == ["dark", "bright", "dark", "unknown"]
+    assert all(decision.score >= 0.5 for decision in decisions)

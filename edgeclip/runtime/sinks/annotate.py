@@ -1,4 +1,4 @@
-"""Draw a decision into a picture: a panel with one bar per label, sized to the picture."""
+"""Draw a decision into a picture: regions, and a panel with one bar per watch and label, sized to the picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edgeclip.runtime.sinks.jsonl import utc
-from edgeclip.types import Decision, Pixels
+from edgeclip.types import UNKNOWN, Decision, Pixels
 
 Colour = tuple[int, int, int]  # BGR
 
@@ -19,6 +19,9 @@ WHITE: Colour = (255, 255, 255)
 GREY: Colour = (196, 190, 186)
 BEST: Colour = (96, 214, 122)
 OTHER: Colour = (214, 168, 96)
+UNSURE: Colour = (80, 200, 240)  # `unknown`
+ON: Colour = (72, 72, 235)  # a watch that holds
+OFF: Colour = (170, 140, 170)
 OPACITY = 0.72
 
 
@@ -28,20 +31,43 @@ def annotate(pixels: Pixels, decision: Decision) -> Pixels:
     height, width = picture.shape[:2]
     line = int(np.clip(min(height, width) / 20, 20, 64))  # pixels from one row to the next
     margin = line // 2
-    rows = min(len(decision.order), max((height // 2 - line) // line, 1))
+    _outlines(picture, decision, line)
+    shown = _rows(decision)
+    rows = min(len(shown), max((height // 2 - line) // line, 1))
     panel_width = min(max(line * 14, width // 3), width - 2 * margin)
     top = height - margin - (rows + 1) * line - margin
     _shade(picture, margin, top, panel_width, height - margin - top)
     _header(picture, decision, 2 * margin, top + margin // 2 + line - line // 3, panel_width - 2 * margin, line)
-    for row, index in enumerate(decision.order[:rows]):
-        _bar(
-            picture,
-            decision.names[index],
-            float(decision.scores[index]),
-            BEST if row == 0 else OTHER,
-            (2 * margin, top + margin // 2 + (row + 1) * line, panel_width - 2 * margin, line),
-        )
+    for row, (name, score, colour) in enumerate(shown[:rows], 1):
+        _bar(picture, name, score, colour, (2 * margin, top + margin // 2 + row * line, panel_width - 2 * margin, line))
     return picture
+
+
+def _rows(decision: Decision) -> list[tuple[str, float, Colour]]:
+    """What holds, what the frame is, what else is looked for."""
+    watches = sorted(decision.watches, key=lambda watch: not watch.on)
+    rows = [(watch.name, watch.probability, ON if watch.on else OFF) for watch in watches]
+    if decision.is_unknown:
+        rows.append((UNKNOWN, decision.unknown, UNSURE))
+    for place, index in enumerate(decision.order):
+        best = place == 0 and not decision.is_unknown
+        rows.append((decision.names[index], float(decision.scores[index]), BEST if best else OTHER))
+    return rows
+
+
+def _outlines(picture: Pixels, decision: Decision, line: int) -> None:
+    """The regions of watches, those that hold last and named."""
+    size = (picture.shape[1], picture.shape[0])
+    for watch in sorted(decision.watches, key=lambda watch: watch.on):
+        if watch.outline:
+            corners = np.array([[round(x * size[0]), round(y * size[1])] for x, y in watch.outline], np.int32)
+            thick = max(line // 8, 2)
+            inside = np.clip(corners, thick // 2, [size[0] - 1 - thick // 2, size[1] - 1 - thick // 2])
+            cv2.polylines(picture, [inside], True, ON if watch.on else OFF, thick, cv2.LINE_AA)
+            if watch.on:
+                left, top = inside.min(axis=0)
+                text = _fit(watch.name, line * 0.5, size[0] - int(left) - line)
+                _write(picture, text, int(left) + line // 3, int(top) + int(line * 0.75), line * 0.5, ON)
 
 
 def _canvas(pixels: Pixels) -> Pixels:

@@ -1,10 +1,14 @@
-"""One JSON object a line, one line a decision, none lost: flushed before the next frame is decided.
+"""One JSON object a line, one line a frame, none lost: flushed before the next frame is decided.
 
     {"time": "2026-08-01T12:00:00.123Z", "source": "demo", "frame": 41, "captured_ns": 812345678901, "age_ms": 12.3,
-     "label": "cat", "score": 0.91, "scores": {"cat": 0.91, "dog": 0.04}, "drops": 0, "fps": 19.8}
+     "label": "cat", "score": 0.91, "scores": {"cat": 0.91, "dog": 0.04}, "drops": 0, "fps": 19.8, "unknown": 0.002,
+     "watches": {"door open": {"probability": 0.93, "on": true}},
+     "changes": [{"watch": "door open", "on": true, "peak": 0.93, "reason": ""}]}
 
 `captured_ns` is the monotonic clock, `time` the wall clock, both of the capture. `scores` holds the labels that
---top asked for, best first. `fps` is null until it is known.
+--top asked for, best first. `fps` is null until it is known. `label` is "unknown" where `unknown`, the probability
+that the frame shows none of the labels, is 0.5 or more, and then `score` is that; null where there are no labels.
+`watches` is there where there is a watches file, `changes` where one began or ended with this frame.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -26,18 +30,28 @@ _encode = msgspec.json.Encoder().encode
 def to_line(decision: Decision) -> bytes:
     """UTF-8, with the newline."""
     names, scores = decision.names, decision.scores.tolist()
-    record = {
+    record: dict[str, Any] = {
         "time": utc(decision.wall_ns),
         "source": decision.source,
         "frame": decision.frame_index,
         "captured_ns": decision.captured_ns,
         "age_ms": round(decision.age_ns / 1e6, 3),
-        "label": decision.label,
+        "label": decision.label or None,
         "score": round(decision.score, 6),
         "scores": {names[index]: round(scores[index], 6) for index in decision.order},
         "drops": decision.drops,
         "fps": round(decision.fps, 2) or None,
+        "unknown": round(decision.unknown, 6),
     }
+    if decision.watches:
+        record["watches"] = {
+            watch.name: {"probability": round(watch.probability, 6), "on": watch.on} for watch in decision.watches
+        }
+    if decision.changes:
+        record["changes"] = [
+            {"watch": change.watch, "on": change.on, "peak": round(change.peak, 6), "reason": change.reason}
+            for change in decision.changes
+        ]
     return _encode(record) + b"\n"
 
 
@@ -55,6 +69,8 @@ class Jsonl:
         return
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        if decision.closing:
+            return
         self._stream.write(to_line(decision))
         self._stream.flush()
 
@@ -81,6 +97,8 @@ class JsonlFile:
     def write(self, decision: Decision, frame: Frame) -> None:
         if self._stream is None:
             raise RuntimeError("write() before open()")
+        if decision.closing:
+            return
         line = to_line(decision)
         try:
             written = self._stream.write(line)

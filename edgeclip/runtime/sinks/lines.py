@@ -1,15 +1,15 @@
 """Plain text for logs and pipes: what a person wants to read the next morning.
 
-A line when the best label changes, and one every minute to show that it is alive. A live source writes at most
-one a second, so that a flickering decision cannot fill a disk; films write every change, however fast they play,
-and single pictures a line each.
+A line when a watch begins or ends, one when the best label changes, and one every minute to show that it is alive. A
+live source writes at most one label a second, so that a flickering decision cannot fill a disk; films write every
+change, however fast they play, and single pictures a line each.
 """
 
 from __future__ import annotations
 
 from edgeclip.runtime.sinks.jsonl import utc
 from edgeclip.runtime.sinks.setting import Setting
-from edgeclip.types import Decision, Frame
+from edgeclip.types import UNKNOWN, Change, Decision, Frame, WatchState
 
 APART_NS = 1_000_000_000
 ALIVE_NS = 60_000_000_000
@@ -26,6 +26,12 @@ class Lines:
         return
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        for change in decision.changes:
+            self._stream.write(change_text(decision, change))
+        if decision.changes:
+            self._stream.flush()
+        if decision.closing:
+            return
         label = decision.label
         now_ns = decision.captured_ns + decision.age_ns
         previous, written_ns = self._last.get(decision.source, ("", now_ns - ALIVE_NS))
@@ -41,8 +47,23 @@ class Lines:
 
 
 def to_text(decision: Decision) -> str:
-    best, *others = [f"{decision.names[index]} {decision.scores[index]:.2f}" for index in decision.order]
+    shown = [f"{decision.names[index]} {decision.scores[index]:.2f}" for index in decision.order]
+    if decision.is_unknown:
+        shown.insert(0, f"{UNKNOWN} {decision.unknown:.2f}")
+    best, *others = shown or [", ".join(_watch_text(watch) for watch in decision.watches) or "nothing to look for"]
     rest = f"  ({', '.join(others)})" if others else ""
     fps = f"{decision.fps:.1f} fps, " if decision.fps else ""
     pace = f"{fps}age {decision.age_ns / 1e6:.0f} ms, {decision.drops} dropped"
     return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {best}{rest}  [{pace}]\n"
+
+
+def change_text(decision: Decision, change: Change) -> str:
+    if change.on:
+        what = f"begins, {change.probability:.2f} (at {change.enter:.2f})"
+    else:
+        what = f"ends: {change.reason}, peak {change.peak:.2f}"
+    return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {change.watch} {what}\n"
+
+
+def _watch_text(watch: WatchState) -> str:
+    return f"{watch.name} {watch.probability:.2f}{' on' if watch.on else ''}"

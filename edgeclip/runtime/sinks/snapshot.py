@@ -23,6 +23,8 @@ class Snapshot:
             raise UsageError(f"{self._path}: not a picture format this OpenCV writes", "use .png or .jpg")
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        if decision.closing:
+            return
         self._last = (decision, frame)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The live table on a terminal: one bar per label, in place.
+"""The live table on a terminal: one bar per watch and label, in place.
 
 The frame loop only leaves its newest decision here; rich draws it REFRESH_HZ times a second on its own thread.
 """
@@ -16,10 +16,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from edgeclip.runtime.sinks.setting import Setting
-from edgeclip.types import Decision, Frame
+from edgeclip.types import UNKNOWN, Decision, Frame
 
 REFRESH_HZ = 12
 NAME_WIDTH = 32
+STRONG = ("green", "red", "yellow")  # the best label, a watch that holds, `unknown`
 
 
 class Table:
@@ -44,7 +45,8 @@ class Table:
         self._live.start()
 
     def write(self, decision: Decision, frame: Frame) -> None:
-        self._latest[decision.source] = decision
+        if not decision.closing:
+            self._latest[decision.source] = decision
 
     def close(self) -> None:
         self._live.stop()
@@ -70,13 +72,18 @@ class Table:
         grid.add_column(no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH, ratio=2)
         grid.add_column(ratio=3)
         grid.add_column(justify="right", no_wrap=True, width=5)
-        for row, index in enumerate(decision.order[:room]):
-            score = float(decision.scores[index])
-            colour = "green" if row == 0 else "blue"
+        rows = [(watch.name, watch.probability, "red" if watch.on else "magenta") for watch in decision.watches]
+        if decision.is_unknown:
+            rows.append((UNKNOWN, decision.unknown, "yellow"))
+        labels = [(decision.names[index], float(decision.scores[index])) for index in decision.order]
+        best = "" if decision.is_unknown else decision.label
+        rows += [(name, score, "green" if name == best else "blue") for name, score in labels]
+        for name, score, colour in rows[:room]:
+            strong = colour in STRONG
             grid.add_row(
-                Text(decision.names[index], style="bold" if row == 0 else ""),
+                Text(name, style="bold" if strong else ""),
                 Bar(1.0, 0.0, score, color=colour, bgcolor="grey15"),
-                Text(f"{score:.3f}", style=f"bold {colour}" if row == 0 else ""),
+                Text(f"{score:.3f}", style=f"bold {colour}" if strong else ""),
             )
         content = Group(grid, Text(), _pace(decision))
         return Panel(

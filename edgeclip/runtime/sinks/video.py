@@ -50,6 +50,8 @@ class Video:
             ) from error
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        if decision.closing:
+            return
         picture = annotate(frame.pixels, decision)
         if self._writer is None:
             self._writer = self._begin(picture, frame.captured_ns)

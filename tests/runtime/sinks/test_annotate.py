@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgeclip.runtime.sinks.annotate import BEST, annotate
+from edgeclip.runtime.sinks.annotate import BEST, ON, UNSURE, annotate
+from edgeclip.types import WatchState
 from sinks.picture import decision, frame
 
 
@@ -42,3 +45,23 @@ def test_any_size_works_and_is_even_for_the_encoder(size: tuple[int, int]) -> No
 def test_an_endless_label_and_foreign_letters_are_drawn() -> None:
     one = frame(height=480, width=640)
     annotate(one.pixels, decision(one, {"猫 Käse кот " * 40: 0.9, "": 0.1}))
+
+
+def test_regions_are_drawn_and_a_watch_that_holds_stands_out() -> None:
+    one = frame(height=480, width=640)
+    outline = ((0.1, 0.1), (0.5, 0.1), (0.5, 0.4), (0.1, 0.4))
+    watches = (WatchState("door", 0.9, 0.8, True, outline), WatchState("yard", 0.1, 0.8, False))
+    before = annotate(one.pixels, decision(one))
+    held = annotate(one.pixels, replace(decision(one), watches=watches))
+    idle = annotate(one.pixels, replace(decision(one), watches=(replace(watches[0], on=False), watches[1])))
+    on = (held == np.array(ON, np.uint8)).all(axis=2)
+    assert on[48, 70:310].mean() > 0.9  # the upper edge
+    assert not (idle == np.array(ON, np.uint8)).all(axis=2).any()
+    assert (before[:190] == one.pixels[:190]).all()
+
+
+def test_unknown_takes_the_place_of_the_best() -> None:
+    one = frame(height=480, width=640)
+    picture = annotate(one.pixels, replace(decision(one), unknown=0.9))
+    assert bar_length(picture) == 0
+    assert (picture == np.array(UNSURE, np.uint8)).all(axis=2).any()

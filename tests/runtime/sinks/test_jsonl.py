@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeclip.errors import ConfigError
-from edgeclip.runtime.sinks.jsonl import JsonlFile, to_line, to_stdout
+from edgeclip.runtime.sinks.jsonl import JsonlFile, to_file, to_line, to_stdout
+from edgeclip.types import Change, WatchState
 from sinks.picture import decision, frame, setting
 
 
@@ -26,6 +28,7 @@ def test_a_line_says_all_of_a_decision() -> None:
         "scores": {"cat": 0.9, "dog": 0.06},
         "drops": 3,
         "fps": 19.8,
+        "unknown": 0.0,
     }
 
 
@@ -64,3 +67,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="/dev/full"):
         full.write(decision(frame()), frame())
     full.close()
+
+
+def test_watches_changes_and_unknown_are_told_and_a_closing_decision_is_no_line(tmp_path: Path) -> None:
+    one = frame(41)
+    more = replace(
+        decision(one),
+        unknown=0.75,
+        watches=(WatchState("door", 0.9, 0.8, True), WatchState("yard", 0.1, 0.8, False)),
+        changes=(Change("door", True, 5, 6, 0.9, 0.95, 0.8),),
+    )
+    record = json.loads(to_line(more))
+    assert (record["label"], record["score"], record["unknown"]) == ("unknown", 0.75, 0.75)
+    assert record["watches"] == {
+        "door": {"probability": 0.9, "on": True},
+        "yard": {"probability": 0.1, "on": False},
+    }
+    assert record["changes"] == [{"watch": "door", "on": True, "peak": 0.95, "reason": ""}]
+    assert json.loads(to_line(replace(more, names=(), order=(), unknown=0.0)))["label"] is None
+    sink = to_file(str(tmp_path / "out.jsonl"), setting())
+    sink.open()
+    sink.write(more, one)
+    sink.write(replace(more, closing=True), one)
+    sink.close()
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from edgeclip.runtime.sinks.lines import Lines
+from edgeclip.types import Change, Sink, WatchState
 from sinks.picture import decision, frame, setting
 
 SECOND_NS = 1_000_000_000
@@ -43,3 +45,31 @@ def test_a_sign_of_life_every_minute() -> None:
 
 def test_single_pictures_get_a_line_each() -> None:
     assert len(lines([(0, "cat"), (0.1, "cat"), (0.2, "cat")], live=False, fps=None)) == 3
+
+
+def written(sink: Sink, stdout: io.StringIO, **more: object) -> list[str]:
+    one = frame(7)
+    sink.write(replace(decision(one), **more), one)  # type: ignore[arg-type]
+    return stdout.getvalue().splitlines()
+
+
+def test_a_watch_that_begins_or_ends_has_a_line_of_its_own_also_at_the_very_end() -> None:
+    stdout = io.StringIO()
+    sink = Lines("", setting(stdout, live=True))
+    began = Change("door open", True, 5, 6, 0.93, 0.95, 0.8)
+    ended = replace(began, on=False, reason="source ended")
+    first = written(sink, stdout, changes=(began,))
+    assert first[0].endswith("demo  frame 7  door open begins, 0.93 (at 0.80)")
+    assert "cat 0.90" in first[1]
+    assert written(sink, stdout, changes=(ended,), closing=True)[2:] == [
+        "2026-08-01T12:00:00.123Z  demo  frame 7  door open ends: source ended, peak 0.95"
+    ]
+
+
+def test_unknown_comes_first_and_watches_alone_are_told_too() -> None:
+    stdout = io.StringIO()
+    assert "frame 7  unknown 0.75  (cat 0.90, dog 0.10)" in written(Lines("", setting(stdout)), stdout, unknown=0.75)[0]
+    stdout = io.StringIO()
+    states = (WatchState("door", 0.9, 0.8, True), WatchState("yard", 0.1, 0.8, False))
+    line = written(Lines("", setting(stdout)), stdout, names=(), order=(), watches=states)[0]
+    assert "frame 7  door 0.90 on, yard 0.10  [" in line

@@ -9,11 +9,13 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO
 
 import pytest
 
 from edgeclip.runtime.sinks.table import Table
+from edgeclip.types import WatchState
 from sinks.picture import decision, frame, setting
 
 
@@ -120,3 +122,17 @@ def test_it_fits_a_terminal_lower_than_its_labels(terminal: Terminal) -> None:
 def _plain(drawn: str) -> str:
     """Without control codes; lines end where the cursor leaves them."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[^\[]", "", drawn)
+
+
+def test_watches_come_first_then_unknown_then_labels(terminal: Terminal) -> None:
+    sink = Table("", setting(terminal.stream, live=True))
+    sink.open()
+    one = frame()
+    watches = (WatchState("door open", 0.9, 0.8, True), WatchState("yard", 0.1, 0.8, False))
+    sink.write(replace(decision(one), watches=watches, unknown=0.75), one)
+    terminal.wait_for("dog")
+    sink.close()
+    drawn = _plain(terminal.drawn)
+    places = [drawn.rindex(name) for name in ("door open", "yard", "unknown", "cat", "dog")]
+    assert places == sorted(places)
+    assert "0.750" in drawn

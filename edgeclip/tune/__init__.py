@@ -1,0 +1,1 @@
+"""Thresholds from background footage: `edgeclip tune`."""
