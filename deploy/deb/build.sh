@@ -32,7 +32,7 @@ version=$(basename "$wheel" | cut -d- -f2)
 
 echo "dependencies for Python $python, $machine"
 abi=cp$(echo "$python" | tr -d .)
-"$BUILD_PYTHON" -m pip install --quiet --target "$site" --no-compile --only-binary=:all: --implementation cp \
+"$BUILD_PYTHON" -m pip install --quiet --no-warn-conflicts --target "$site" --no-compile --only-binary=:all: --implementation cp \
     --python-version "$python" --abi "$abi" --abi abi3 --abi none \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" --platform "manylinux_2_17_$machine" \
     --platform "manylinux2014_$machine" --constraint "$here/constraints.txt" "$wheel[sign]"
