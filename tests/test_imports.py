@@ -122,7 +122,9 @@ def test_compiling_on_the_device_loads_neither_torch_nor_onnx() -> None:
     assert not loaded("import edgeclip.compile.bundles") & set(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help", "tune --help"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help", "tune --help"]
+)
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\n")
