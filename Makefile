@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+DEB_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+DEB_PYTHON ?= 3.11
 MODEL ?= nano
 CALIBRATION ?= demo
 TARGET ?= tflite,onnx
@@ -12,7 +14,7 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test lint format bench bench-alarms wheel clean
+.PHONY: help setup setup-dev run engine test test-systemd test-deb lint format bench soak soak-install hostile deb wheel clean bench-alarms
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,16 +32,35 @@ engine: $(VENV)/.dev ## build MODEL (default nano) to INT8 engines: CALIBRATION=
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
+test-systemd: $(VENV)/.dev ## the service under the real systemd, in a namespace (as root); prints what it measures
+	$(BIN)/python -m pytest -m systemd tests/systemd -rs $(ARGS)
+
+hostile: $(VENV)/.dev ## archives that must be refused, into build-work/hostile; and each is tried
+	$(BIN)/python tests/hostile.py build-work/hostile
+	EDGECLIP_STATE=build-work/hostile/state $(BIN)/edgeclip bundle install build-work/hostile/*.tar; test $$? -eq 65
+
+soak-install: $(VENV)/.dev ## kill -9 during CYCLES (default 1000) installations; a whole bundle is always in force
+	$(BIN)/python tests/soak_install.py $(or $(CYCLES),1000)
+
+deb: $(VENV)/.dev ## the Debian package, into dist/: DEB_ARCH=amd64 or arm64, DEB_PYTHON=3.11 (Debian 12; the one of .venv)
+	BUILD_PYTHON=$(BIN)/python deploy/deb/build.sh $(DEB_ARCH) $(DEB_PYTHON) dist
+
+test-deb: deb ## installed, run, upgraded and purged in a bare Debian 12 (as root; debootstrap)
+	deploy/deb/test.sh $$(ls -t dist/edgeclip_*_$(DEB_ARCH).deb | head -1)
+
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+soak: $(VENV)/.dev ## kill -9 a run CYCLES times (default 200), restart its broker, and count what was lost
+	$(BIN)/python benchmarks/soak_events.py --cycles $(or $(CYCLES),200) $(ARGS)
+
 format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## engines side by side with their peers, as ratios
+bench: $(VENV)/.bench ## engines side by side with their peers, as ratios; ARGS="--model nano --clip FILE ..." to choose
 	$(BIN)/python benchmarks/image_tower.py $(ARGS)
 	$(BIN)/edgeclip bench --source demo
 
@@ -59,10 +80,15 @@ $(VENV)/bin/python:
 
 $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 	@echo "setting up .venv (runtime and demo)"
-	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,mqtt,metrics,sign]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 	@echo "setting up .venv (build, train and test tools; torch is large)"
 	@$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	@echo "setting up .venv (the peers that the benchmark measures: OpenVINO, NNCF)"
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@

@@ -1,231 +1,218 @@
-"""nano's image tower in every engine a user could run it in, side by side.
+"""Image towers in every engine a user could run them in, side by side: time, accuracy, memory, start-up, size.
 
-Each contender lives in a process of its own; they take turns in one run, so that a busy machine slows all alike, and
-only ratios are compared. Accuracy stands beside speed: the mean-centred cosine to torch's float embeddings.
+    python benchmarks/image_tower.py [--model nano --model vit-b-32 ...] [--clip FILE --text-bank FILE] [--quick]
 
-    python benchmarks/image_tower.py [--checkpoint FILE] [--bundle DIR] [--threads 1 2] [--rounds 12] [--json]
+Our bundles are built by our own build, from the float weights that the peers get too, and calibrated on the same
+frames; what is measured are frames held out of calibration. Each contender lives in a process of its own, and they take
+turns in one run, so that a busy machine slows all alike: compare ratios within a table. Everything made is kept in
+--work.
+
+Cosine is to torch's float embeddings, after their mean is subtracted; "agrees" is how often the nearest text is theirs.
+"of peak" is what an engine does of the INT8 multiplications that the machine's fastest INT8 GEMM does in that time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
+import os
 import sys
-import tempfile
-import time
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
+from datetime import date
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import contenders
+import roofline
+import towers
+from contenders import Contender, Measured
 
-ROOT = Path(__file__).resolve().parent.parent
-FRAMES = 96  # measured for accuracy; the first TIMED of them are timed
-TIMED = 16
-CALIBRATED = 64  # frames that onnxruntime's own quantizer calibrates on, others than the measured ones
+from edgeclip.build.compare import machine
+from edgeclip.build.measure import best, distance
+from edgeclip.errors import EdgeclipError
+from edgeclip.progress import Progress, progress_for
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+REFERENCE = "torch eager"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
-    """One contender at one thread count. ratio: torch eager's time over its own."""
+    """One engine at one thread count. behind: its time over that of the engine of ours that `edgeclip run` takes."""
 
+    tower: str
     name: str
     threads: int
     median_ms: float
-    p95_ms: float
-    ratio: float
+    behind: float
     centred_cosine: float
+    agrees: float | None
     megabytes: float
+    peak_mb: float
+    startup_s: float
+    of_peak: float | None
+    chosen: bool
+    failed: str = ""
 
 
-def frames(count: int, size: int, offset: int) -> npt.NDArray[np.uint8]:
-    """[count, size, size, 3] uint8 RGB of the demo camera, as the runtime prepares them."""
-    from edgeclip.bundle import open_bundle
-    from edgeclip.runtime.preprocess import Preprocessor
-    from edgeclip.runtime.sources import open_source
+@dataclass(frozen=True)
+class Table:
+    tower: str
+    frames: int
+    rows: list[Row]
+    notes: list[str]
 
-    facts = open_bundle().manifest.preprocess
-    preprocess = Preprocessor(facts)
-    source = open_source("demo")
-    source.open()
+
+def measure_tower(
+    name: str, wanted: towers.Wanted, peaks: dict[int, roofline.Peak], rounds: int, timed: int, progress: Progress
+) -> Table:
+    prepared = towers.prepare(name, wanted, progress)
+    rows: list[Row] = []
+    notes = list(prepared.notes)
+    for count, peak in peaks.items():
+        progress.stage(f"{name}: {count} thread{'s' * (count > 1)}", len(prepared.contenders) + rounds)
+        found, failed = contenders.measure(
+            prepared.contenders, count, rounds, prepared.frames, timed, lambda: progress.advance()
+        )
+        progress.done()
+        notes += [f"{who} on {count}: {why}" for who, why in failed.items()]
+        rows += rows_of(name, prepared, found, count, peak)
+    return Table(towers.TOWERS[name].title, len(prepared.frames), rows, notes)
+
+
+def rows_of(
+    name: str, prepared: towers.Prepared, found: dict[str, Measured], threads: int, peak: roofline.Peak
+) -> list[Row]:
+    reference = found[REFERENCE].rows
+    chosen = next(one.name for one in prepared.contenders if one.chosen)
     rows = []
-    try:
-        while len(rows) < offset + count:
-            pixels = source.read()
-            assert pixels is not None
-            for _ in range(5):  # neighbouring frames are nearly the same picture
-                source.read()
-            rows.append(preprocess(pixels)[0].copy())
-    finally:
-        source.close()
-    assert rows[0].shape[0] == size
-    return np.stack(rows[offset:])
-
-
-def serve(kind: str, path: str, threads: int, channel: Connection) -> None:
-    """The contender's process: answers ("embed" | "time", batch [N, S, S, 3] uint8) until told to stop."""
-    run = contender(kind, path, threads)
-    channel.send("ready")
-    while (order := channel.recv()) is not None:
-        verb, batch = order
-        if verb == "embed":
-            channel.send(np.concatenate([np.array(run(row[None]), np.float32) for row in batch]))
+    for contender in prepared.contenders:
+        if contender.name not in found:
             continue
-        times = []
-        for row in batch:
-            one = row[None]
-            began = time.perf_counter()
-            run(one)
-            times.append(1000 * (time.perf_counter() - began))
-        channel.send(times)
-
-
-def contender(kind: str, path: str, threads: int) -> Any:
-    """A callable [1, S, S, 3] uint8 -> [1, D] float32."""
-    if kind == "torch":
-        import torch
-
-        from edgeclip.train.checkpoint import load_checkpoint
-
-        torch.set_num_threads(threads)
-        model, facts = load_checkpoint(path)
-        mean = torch.tensor(facts.preprocess.mean)[:, None, None] * 255
-        std = torch.tensor(facts.preprocess.std)[:, None, None] * 255
-
-        def eager(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            with torch.inference_mode():
-                pixels = (torch.from_numpy(batch).permute(0, 3, 1, 2).float() - mean) / std
-                return model.encode_image(pixels).numpy()
-
-        return eager
-    if kind == "tflite":
-        from edgeclip.runtime.backends.litert import LiteRTEngine
-
-        return LiteRTEngine(Path(path), threads).run
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
-
-
-def default_onnxruntime_int8(source: Path, target: Path, batch: npt.NDArray[np.uint8]) -> None:
-    """onnxruntime.quantization as its documentation begins: pre-process, then quantize_static with its defaults."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = target.with_suffix(".pre.onnx")
-    quant_pre_process(str(source), str(prepared))
-    name = onnx.load(prepared).graph.input[0].name
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._rows = iter(batch)
-
-        def get_next(self) -> dict[str, Any] | None:
-            row = next(self._rows, None)
-            return None if row is None else {name: row[None]}
-
-    quantize_static(str(prepared), str(target), Reader())
-
-
-def measure(contenders: dict[str, tuple[str, Path]], threads: int, rounds: int, held: Any) -> list[Row]:
-    context = multiprocessing.get_context("spawn")
-    channels: dict[str, Connection] = {}
-    processes = []
-    for name, (kind, path) in contenders.items():
-        here, there = context.Pipe()
-        process = context.Process(target=serve, args=(kind, str(path), threads, there), daemon=True)
-        process.start()
-        if here.recv() != "ready":
-            raise SystemExit(f"{name} did not start")
-        channels[name] = here
-        processes.append(process)
-
-    def ask(name: str, verb: str, batch: npt.NDArray[np.uint8]) -> Any:
-        channels[name].send((verb, batch))
-        return channels[name].recv()
-
-    embeddings = {name: ask(name, "embed", held) for name in channels}
-    times: dict[str, list[float]] = {name: [] for name in channels}
-    for _ in range(rounds):
-        for name in channels:
-            times[name] += ask(name, "time", held[:TIMED])
-    for channel in channels.values():
-        channel.send(None)
-    for process in processes:
-        process.join()
-    reference = embeddings["torch eager"]
-    mean = reference.mean(0)
-    base = float(np.median(times["torch eager"]))
-    rows = []
-    for name, (_, path) in contenders.items():
-        a, b = reference - mean, embeddings[name] - mean
-        cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        median = float(np.median(times[name]))
-        p95 = float(np.percentile(times[name], 95))
-        megabytes = path.stat().st_size / 1e6
-        rows.append(Row(name, threads, median, p95, base / median, float(cosine.mean()), megabytes))
+        one = found[contender.name]
+        agrees = None
+        if prepared.texts is not None:
+            said, wanted = (best(rows_, prepared.texts)[:, 0] for rows_ in (one.rows, reference))
+            agrees = float((said == wanted).mean())
+        rows.append(
+            Row(
+                tower=name,
+                name=contender.name,
+                threads=threads,
+                median_ms=one.median_ms,
+                behind=one.median_ms / found[chosen].median_ms,
+                centred_cosine=distance(reference, one.rows).centred.mean,
+                agrees=agrees,
+                megabytes=contender.bytes / 1e6,
+                peak_mb=one.peak_mb,
+                startup_s=one.startup_s,
+                of_peak=of_peak(contender, one, prepared.operations, peak),
+                chosen=contender.chosen,
+            )
+        )
     return rows
 
 
-def markdown(rows: list[Row]) -> str:
+def of_peak(contender: Contender, one: Measured, operations: int, peak: roofline.Peak) -> float | None:
+    return operations / (one.median_ms / 1000) / peak.ops if contender.int8 else None
+
+
+def markdown(tables: list[Table], skipped: dict[str, str], peaks: dict[int, roofline.Peak], command: str) -> str:
+    gemm = "; ".join(
+        f"{peak.ops / 1e9:.0f} GOP/s on {count} thread{'s' * (count > 1)} ({peak.library})"
+        for count, peak in peaks.items()
+    )
     lines = [
-        "| engine | threads | median ms | p95 ms | x torch eager | centred cosine | MB |",
-        "|---|---|---|---|---|---|---|",
+        "# Image towers, engine by engine",
+        "",
+        f"`{command}` on {date.today().isoformat()}; {machine()}, {len(os.sched_getaffinity(0))} cores.",
+        "",
+        "Our engines come out of `edgeclip build`; peers get the same float weights and calibration frames, and their",
+        "own defaults. Measured on frames held out of calibration, all taking turns in one run: compare in a table.",
+        "`x` is an engine's time over that of the one in bold, which `edgeclip run` takes. Cosine: to torch's float",
+        "embeddings, mean-centred. Agrees: how often the nearest text is float's. Memory: peak of the whole process.",
+        f"Start-up: process start to first embedding. Of peak: of the machine's fastest INT8 GEMM, {gemm}.",
     ]
-    lines += [
-        f"| {row.name} | {row.threads} | {row.median_ms:.2f} | {row.p95_ms:.2f} | {row.ratio:.1f} | "
-        f"{row.centred_cosine:.4f} | {row.megabytes:.1f} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    for table in tables:
+        lines += ["", f"## {table.tower}", "", f"{table.frames} frames.", ""]
+        counts = sorted({row.threads for row in table.rows})
+        heads = [f"ms, {count} thr. | x" for count in counts]
+        lines.append(f"| engine | {' | '.join(heads)} | cosine | agrees | of peak | file MB | memory MB | start-up s |")
+        lines.append("|---" * (7 + 2 * len(counts)) + "|")
+        for name in dict.fromkeys(row.name for row in table.rows):
+            lines.append(line([row for row in table.rows if row.name == name], counts))
+        lines += ["", *(f"- {note}" for note in dict.fromkeys(table.notes))]
+    if skipped:
+        lines += ["", "## Not measured", "", *(f"- {name}: {why}" for name, why in skipped.items())]
+    return "\n".join(lines) + "\n"
+
+
+def line(rows: list[Row], counts: list[int]) -> str:
+    by_threads = {row.threads: row for row in rows}
+    first = rows[0]
+    name = f"**{first.name}**" if first.chosen else first.name
+    times = []
+    for count in counts:
+        row = by_threads.get(count)
+        times += [f"{row.median_ms:.2f}", f"{row.behind:.2f}"] if row else ["", ""]
+    agrees = "" if first.agrees is None else f"{100 * first.agrees:.0f} %"
+    share = "" if first.of_peak is None else f"{100 * first.of_peak:.0f} %"
+    return (
+        f"| {name} | {' | '.join(times)} | {first.centred_cosine:.4f} | {agrees} | {share} | {first.megabytes:.1f} "
+        f"| {first.peak_mb:.0f} | {first.startup_s:.2f} |"
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=list(towers.TOWERS), help="may be repeated; default: all")
+    parser.add_argument("--clip", type=Path, help="clip_encoder.int8.onnx, the real CLIP ViT-B/16")
+    parser.add_argument("--text-bank", type=Path, help="its texts: an .npz of names and embeddings")
+    parser.add_argument("--vit-checkpoint", type=Path, default=ROOT / "runs" / "nano-vit" / "checkpoint.safetensors")
+    parser.add_argument("--calibration", default="demo", help="frames, as `edgeclip build` takes them (default: demo)")
+    parser.add_argument("--budget", type=float, default=2.0, help="minutes for each search for a quantization")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="few frames and rounds: whether it runs, not how fast")
+    parser.add_argument("--work", type=Path, default=ROOT / "build-work" / "bench")
+    parser.add_argument("--out", type=Path, default=HERE / "image_tower.md")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON, too, instead of the table")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "engines" / "nano.safetensors")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "engines" / "nano")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    from edgeclip.build.export import export
-    from edgeclip.bundle import open_bundle
-    from edgeclip.progress import progress_for
-
-    bundle = open_bundle(options.bundle)
-    size = bundle.manifest.preprocess.size[0]
-    with tempfile.TemporaryDirectory() as held_in, progress_for(sys.stderr) as progress:
-        work = Path(held_in)
-        progress.stage("float graphs", 2)
-        export(options.checkpoint, ["image.onnx", "image.tflite"], work, work / "export.log", progress)
-        progress.stage("frames")
-        pictures = frames(FRAMES + CALIBRATED, size, 0)
-        held, calibrated = pictures[:FRAMES], pictures[FRAMES:]
-        progress.stage("onnxruntime's default INT8")
-        default_onnxruntime_int8(work / "image.onnx", work / "default-int8.onnx", calibrated)
-        contenders = {
-            "torch eager": ("torch", options.checkpoint),
-            "onnxruntime float": ("onnx", work / "image.onnx"),
-            "onnxruntime INT8, its defaults": ("onnx", work / "default-int8.onnx"),
-            "LiteRT float": ("tflite", work / "image.tflite"),
-        }
-        for entry in bundle.engines("image"):
-            runtime = "LiteRT" if entry.format == "tflite" else "onnxruntime"
-            contenders[f"edgeclip {entry.precision}, {runtime}"] = (entry.format, bundle.file(entry.file))
-        rows: list[Row] = []
-        for threads in options.threads:
-            progress.stage(f"{threads} thread{'s' if threads > 1 else ''}")
-            rows += measure(contenders, threads, options.rounds, held)
-        progress.done()
-    print(json.dumps([asdict(row) for row in rows], indent=2) if options.json else markdown(rows))
+    given = arguments()
+    frames, peer_frames, rounds, timed = (16, 16, 3, 4) if given.quick else (85, 256, given.rounds, 8)
+    wanted = towers.Wanted(
+        work=given.work,
+        calibration=given.calibration,
+        budget_minutes=given.budget,
+        vit_checkpoint=given.vit_checkpoint,
+        clip=given.clip,
+        text_bank=given.text_bank,
+        frames=frames,
+        peer_frames=peer_frames,
+    )
+    tables: list[Table] = []
+    skipped: dict[str, str] = {}
+    try:
+        with progress_for(sys.stderr) as progress:
+            progress.stage("INT8 GEMM peak", len(given.threads))
+            peaks = {count: roofline.peak(count) for count in given.threads}
+            for name in given.model or towers.TOWERS:
+                if why := towers.absent(name, wanted):
+                    skipped[name] = why
+                    progress.note(f"{name} is left out: {why}")
+                    continue
+                tables.append(measure_tower(name, wanted, peaks, rounds, timed, progress))
+    except EdgeclipError as error:
+        print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    shown = " ".join(["python benchmarks/image_tower.py", *(Path(word).name for word in sys.argv[1:])])
+    table = markdown(tables, skipped, peaks, shown)
+    if not given.quick:
+        given.out.write_text(table)
+    print(json.dumps([asdict(row) for one in tables for row in one.rows], indent=2) if given.json else table)
     return 0
 
 

@@ -6,20 +6,27 @@ The format, as MUSTs, is in docs/bundle.md; this file is its only reader.
 from __future__ import annotations
 
 import hashlib
-import tarfile
+import os
+import re
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgeclip.atomic import sync_directory
+from edgeclip.container import NAME, Container, Directory, content, open_container
 from edgeclip.errors import DataError
+from edgeclip.signature import SIGNATURE
+from edgeclip.state import state_dir
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
-MAX_MANIFEST_BYTES = 1 << 20
+STORED = "current"
+MAX_MANIFEST_BYTES = MAX_CHECKSUMS_BYTES = 1 << 20
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=4096)]
@@ -145,111 +152,134 @@ def default_bundle() -> Path:
     )
 
 
+def store_path() -> Path:
+    """Where installed bundles are."""
+    return state_dir() / "bundles"
+
+
 def open_bundle(path: str | Path | None = None) -> Bundle:
-    """Open and check a bundle directory or .tar.
+    """Open and check a bundle directory or .tar; "current" is the one that `edgeclip bundle install` put in force.
 
     Every file named in SHA256SUMS is hashed; every file present must be named there. Raises DataError.
     """
     origin = Path(path) if path is not None else default_bundle()
+    if str(origin) == STORED and not origin.exists():
+        origin = store_path() / STORED
+        if not origin.exists():
+            raise DataError(f"no bundle is installed in {origin.parent}", "install one: edgeclip bundle install FILE")
     if not origin.exists():
         raise DataError(f"bundle {origin} does not exist", "check the path given to --bundle")
-    directory = origin if origin.is_dir() else _unpack(origin)
-    check_digests(directory, str(origin))
-    manifest = read_manifest(directory / MANIFEST)
+    if origin.is_symlink():  # it may lead elsewhere tomorrow; this bundle is the one it leads to now
+        origin = origin.resolve()
+    container = open_container(origin)
+    manifest, digests = check_bundle(container)
+    return Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)
+
+
+def check_bundle(container: Container) -> tuple[Manifest, dict[str, str]]:
+    """Everything that can be said of a bundle without running it; nothing is written.
+
+    Its manifest, and the digests of its files by name, signatures left out. Raises DataError.
+    """
+    digests = check_digests(container)
+    manifest = read_manifest(content(container, MANIFEST, MAX_MANIFEST_BYTES), f"{container.origin}: {MANIFEST}")
     for name in [manifest.text.file, manifest.golden, *(entry.file for entry in manifest.engines)]:
-        if not (directory / name).is_file():
-            raise DataError(f"bundle {origin}: {MANIFEST} names {name}, which is missing", "build or copy it again")
+        if name not in digests:
+            raise DataError(
+                f"bundle {container.origin}: {MANIFEST} names {name}, which is missing", "build or copy it again"
+            )
     if manifest.text.bank is not None and any(entry.role == "text" for entry in manifest.engines):
-        raise DataError(f"bundle {origin}: {MANIFEST} names a text engine beside a bank", "build it again")
-    return Bundle(directory, str(origin), manifest)
+        raise DataError(f"bundle {container.origin}: {MANIFEST} names a text engine beside a bank", "build it again")
+    return manifest, digests
 
 
-def read_manifest(path: Path) -> Manifest:
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise DataError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes", "this is not an edgeclip manifest")
-    raw = path.read_bytes()
+def read_manifest(raw: bytes, origin: str) -> Manifest:
     try:
         schema = msgspec.json.decode(raw, type=dict[str, Any]).get("schema")
         if schema != SCHEMA:
             raise DataError(
-                f"{path}: schema {schema!r}, and this edgeclip reads schema {SCHEMA}",
+                f"{origin}: schema {str(schema)[:40]}, and this edgeclip reads schema {SCHEMA}",
                 "install the edgeclip version that built the bundle, or build it again",
             )
         return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
-            f"{path}: {error}", "the bundle is damaged or not an edgeclip bundle: build it again"
+            f"{origin}: {error}", "the bundle is damaged or not an edgeclip bundle: build it again"
         ) from error
 
 
-def check_digests(directory: Path, origin: str) -> None:
-    """Compare every file with SHA256SUMS, both ways."""
-    sums = directory / CHECKSUMS
-    if not (directory / MANIFEST).is_file() or not sums.is_file():
+def check_digests(container: Container) -> dict[str, str]:
+    """Compare every file with SHA256SUMS, both ways; the digests by name."""
+    origin, sums = container.origin, f"{container.origin}: {CHECKSUMS}"
+    if MANIFEST not in container.files or CHECKSUMS not in container.files:
         raise DataError(
             f"{origin} is not an edgeclip bundle: no {MANIFEST} or no {CHECKSUMS}",
             "give the directory that `edgeclip build` wrote, or its .tar",
         )
     expected: dict[str, str] = {}
-    for number, line in enumerate(sums.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    raw = content(container, CHECKSUMS, MAX_CHECKSUMS_BYTES)
+    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
         digest, _, name = line.partition("  ")
-        if len(digest) != 64 or not name or "/" in name or name.startswith("."):
+        if not re.fullmatch("[0-9a-f]{64}", digest) or not NAME.fullmatch(name) or name in expected:
             raise DataError(f"{sums}:{number}: not a 'sha256  name' line", "build or copy the bundle again")
         expected[name] = digest
-    present = {entry.name for entry in directory.iterdir() if entry.name != CHECKSUMS}
+    present = {name for name in container.files if name != CHECKSUMS and not is_signature(name)}
     for name in sorted(present - set(expected)):
         raise DataError(f"bundle {origin}: {name} is not listed in {CHECKSUMS}", "remove the file, or build again")
     for name in sorted(set(expected) - present):
         raise DataError(f"bundle {origin}: {name} is missing", "copy the bundle again")
     for name, digest in sorted(expected.items()):
-        path = directory / name
-        if path.is_symlink() or not path.is_file():
-            raise DataError(f"bundle {origin}: {name} is not a plain file", "copy the bundle again")
-        if sha256(path) != digest:
+        if _digest(container.blocks(name)) != digest:
             raise DataError(f"bundle {origin}: {name} does not match {CHECKSUMS}: it is damaged", "copy it again")
+    return {**expected, CHECKSUMS: hashlib.sha256(raw).hexdigest()}
 
 
 def write_digests(directory: Path) -> None:
-    """Write SHA256SUMS for every file in `directory`."""
-    names = sorted(entry.name for entry in directory.iterdir() if entry.name != CHECKSUMS)
-    (directory / CHECKSUMS).write_text("".join(f"{sha256(directory / name)}  {name}\n" for name in names))
+    """Write SHA256SUMS for every file in `directory`; signatures of what was there before go."""
+    container = Directory(directory, str(directory))
+    for name in filter(is_signature, container.files):
+        (directory / name).unlink()
+    names = [name for name in container.files if name != CHECKSUMS and not is_signature(name)]
+    (directory / CHECKSUMS).write_text("".join(f"{_digest(container.blocks(name))}  {name}\n" for name in names))
+
+
+def is_signature(name: str) -> bool:
+    """Whether a file is one of SHA256SUMS.KEYID.sig, which SHA256SUMS does not list."""
+    return SIGNATURE.fullmatch(name) is not None
 
 
 def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return _digest(iter(lambda: stream.read(1 << 20), b""))
+
+
+def _digest(blocks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
     return digest.hexdigest()
+
+
+def unpack(container: Container, digests: Mapping[str, str], directory: Path) -> None:
+    """Write every file into `directory`, fsynced. Raises DataError where one no longer matches `digests`."""
+    for name in container.files:
+        digest = hashlib.sha256()
+        with open(directory / name, "xb") as out:
+            for block in container.blocks(name):
+                digest.update(block)
+                out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        if digests.get(name, digest.hexdigest()) != digest.hexdigest():
+            raise DataError(f"{container.origin} changed while it was read", "copy it again")
+    sync_directory(directory)
 
 
 _unpacked: list[tempfile.TemporaryDirectory[str]] = []  # removed at exit
 
 
-def _unpack(archive: Path) -> Path:
-    """Unpack a bundle .tar into a temporary directory: plain files, one level, bounded in size and number."""
+def _unpack(container: Container, digests: Mapping[str, str]) -> Path:
     holder = tempfile.TemporaryDirectory(prefix="edgeclip-bundle-")
     _unpacked.append(holder)
-    total = 0
-    try:
-        with tarfile.open(archive) as tar:
-            for count, member in enumerate(tar):
-                name = member.name.removeprefix("./")
-                if member.isdir() and name in ("", "."):
-                    continue
-                total += member.size
-                if not member.isfile() or "/" in name or name.startswith(".") or count > 256 or total > 4 << 30:
-                    raise DataError(f"{archive}: refused member {member.name!r}", "this is not an edgeclip bundle")
-                stream = tar.extractfile(member)
-                if stream is None:
-                    raise DataError(f"{archive}: cannot read {member.name!r}", "copy the archive again")
-                with open(Path(holder.name) / name, "xb") as out:
-                    while block := stream.read(1 << 20):
-                        out.write(block)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        reason = next(iter(str(error).splitlines()), "it breaks off").rstrip(":")  # tarfile's own takes six lines
-        raise DataError(
-            f"{archive} is not a readable bundle archive: {reason}",
-            "give the directory that `edgeclip build` wrote, or its .tar; copy it again if it is",
-        ) from error
+    unpack(container, digests, Path(holder.name))
     return Path(holder.name)

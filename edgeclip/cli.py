@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
+from edgeclip.errors import BAD_DATA, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 from edgeclip.options import make_parser
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
@@ -52,29 +52,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: EdgeclipError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  fix: {error.hint}", file=sys.stderr)
+    from edgeclip.runtime import journal
+    from edgeclip.runtime.notify import sd_notify
+
+    fix = f"\n  fix: {error.hint}" if error.hint else ""
+    journal.write(sys.stderr, f"error: {error.message}{fix}", journal.ERROR, {"EDGECLIP_EXIT": str(error.exit_code)})
+    sd_notify(f"STATUS=failed: {error.message}{f' ({error.hint})' if error.hint else ''}")
 
 
 def _notice(text: str) -> None:
-    print(f"edgeclip: {text}", file=sys.stderr, flush=True)
+    from edgeclip.runtime import journal
+
+    if isinstance(text, journal.Notice):
+        journal.write(sys.stderr, f"edgeclip: {text}", text.priority, text.fields)
+    else:
+        journal.write(sys.stderr, f"edgeclip: {text}", journal.INFO)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def _run(config: str | None = None, **flags: Any) -> int:
-    from edgeclip.config import load_config
+    from edgeclip.config import Config, load_config
 
-    settings = load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
-    if not settings.source:
+    def load() -> Config:
+        return load_config(flags, os.environ, config or os.environ.get("EDGECLIP_CONFIG"))
+
+    if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.runtime.service import StopSignals, serve
+    from edgeclip.runtime.lifecycle import run_for_months
 
-    with StopSignals() as stop:
-        summary = serve(settings, sys.stdout, _notice, stop)
-    _notice(str(summary))
+    if "NOTIFY_SOCKET" in os.environ:
+        importlib.import_module("faulthandler").enable()  # where every thread was when the watchdog bit
+    _notice(str(run_for_months(load, sys.stdout, _notice)))
     return OK
 
 
@@ -99,9 +109,9 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
 
 
 def _labels_list(file: str, json: bool = False) -> int:
-    from edgeclip.runtime.labels import parse_labels
+    from edgeclip.collisions import sentences_of
 
-    labels = parse_labels(file)
+    labels = [sentence.label for sentence in sentences_of(file) if sentence.kind != "negative"]
     if json:
         _print_json({label.name: list(label.prompts) for label in labels})
     else:
@@ -112,18 +122,64 @@ def _labels_list(file: str, json: bool = False) -> int:
 
 def _labels_embed(file: str, bundle: str | None = None, threads: int | None = None) -> int:
     from edgeclip.bundle import open_bundle
+    from edgeclip.collisions import sentences_of
     from edgeclip.progress import progress_for
     from edgeclip.runtime.background import load_background
     from edgeclip.runtime.labelbank import load_bank
-    from edgeclip.runtime.labels import parse_labels
 
-    opened, labels = open_bundle(bundle or _usual_bundle()), parse_labels(file)
+    opened, labels = open_bundle(bundle or _usual_bundle()), [sentence.label for sentence in sentences_of(file)]
     with progress_for(sys.stderr) as progress:
         progress.stage(f"embedding {file}", len(labels))
         bank = load_bank(opened, labels, threads=threads, notices=progress.note)
         progress.advance(len(labels))
         load_background(opened, functools.partial(load_bank, opened, threads=threads))
     print(f"{len(bank.names)} labels are embedded for {opened.manifest.name} (space {bank.space.split(':')[-1][:12]})")
+    return OK
+
+
+def _events_list(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit)
+
+
+def _events_dead(limit: int = 50, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, limit, dead=True)
+
+
+def _events_show(event: str, json: bool = False, state: str | None = None) -> int:
+    return _print_events(state, json, 1000, event=event)
+
+
+def _events_retry(event: str | None = None, state: str | None = None) -> int:
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        count = outbox.retry(event)
+    print(f"{count} deliveries are tried again")
+    return OK
+
+
+def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | None = None, dead: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.events.outbox import existing_outbox
+    from edgeclip.state import state_dir
+
+    with existing_outbox(state_dir(state)) as outbox:
+        found = outbox.listed(limit, event, dead)
+    if event is not None and not found:
+        raise DataError(f"no event or message {event} in the outbox", "`edgeclip events list` shows what there is")
+    for message, deliveries in found:
+        if as_json:
+            _print_json({"message": msgspec.to_builtins(message), "deliveries": [one._asdict() for one in deliveries]})
+            continue
+        word = message.type.rpartition(".")[2]
+        print(f"{message.time}  {word:<7}  {message.subject}  {message.data.camera}  {message.id}")
+        if event is not None:
+            _print_json(msgspec.to_builtins(message))
+        for one in deliveries:
+            error = f": {one.error}" if one.error and one.state != "delivered" else ""
+            print(f"    {one.state:<9}  {one.sink}  {one.attempts} attempts{error}")
     return OK
 
 
@@ -134,16 +190,20 @@ def _eval(
     backend: str | None = None,
     threads: int | None = None,
     json: bool = False,
+    taught: bool = True,
 ) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.evaluate import evaluate
     from edgeclip.progress import progress_for
     from edgeclip.runtime.labels import parse_labels
+    from edgeclip.runtime.taughtlabels import TaughtLabels
+    from edgeclip.state import state_dir
 
     opened = open_bundle(bundle or _usual_bundle())
     wanted = parse_labels(labels) if labels else None
     with progress_for(sys.stderr) as progress:
-        result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress)
+        known = TaughtLabels(opened, state_dir(), progress.note) if taught else None
+        result = evaluate(opened, data, wanted, backend=backend, threads=threads, progress=progress, taught=known)
     figures = result.as_dict()
     if json:
         _print_json(figures)
@@ -162,11 +222,14 @@ def _eval(
     return OK
 
 
-def _inspect(bundle: str | None = None, json: bool = False) -> int:
+def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: bool = False) -> int:
     from edgeclip.bundle import open_bundle
     from edgeclip.describe import describe
 
-    facts = describe(open_bundle(bundle or _usual_bundle()))
+    opened = open_bundle(bundle or _usual_bundle())
+    if edgetpu_compatible:
+        return _inspect_for_edgetpu(opened, json)
+    facts = describe(opened)
     if json:
         _print_json(facts)
         return OK
@@ -189,6 +252,20 @@ def _inspect(bundle: str | None = None, json: bool = False) -> int:
     return OK
 
 
+def _inspect_for_edgetpu(bundle: Any, json: bool) -> int:
+    from msgspec import to_builtins
+
+    from edgeclip.edgetpu import examine_bundle, require_compatible
+
+    findings = examine_bundle(bundle)
+    if json:
+        _print_json({"compatible": findings.compatible, **to_builtins(findings)})
+        return OK if findings.compatible else BAD_DATA
+    require_compatible(findings)
+    print("\n".join(findings.lines()))
+    return OK
+
+
 def _doctor(bundle: str | None = None, json: bool = False) -> int:
     import msgspec
 
@@ -203,6 +280,48 @@ def _doctor(bundle: str | None = None, json: bool = False) -> int:
             if check.fix and check.status != "ok":
                 print(f"      fix: {check.fix}")
     return UNAVAILABLE if any(check.status == "fail" for check in checks) else OK
+
+
+def _service_install(root: str = "/", dry_run: bool = False, **options: Any) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, install
+
+    place = Place(Path(root), dry_run)
+    install(place, **options)
+    if not dry_run:
+        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: systemctl restart edgeclip")
+    return OK
+
+
+def _service_uninstall(root: str = "/", dry_run: bool = False) -> int:
+    from pathlib import Path
+
+    from edgeclip.unit import Place, uninstall
+
+    uninstall(Place(Path(root), dry_run))
+    return OK
+
+
+def _service_status(json: bool = False) -> int:
+    from edgeclip.unit import status, summary
+
+    facts = status()
+    if json:
+        _print_json(facts)
+    else:
+        print("\n".join(summary(facts)))
+    return OK if facts.get("ActiveState") in ("active", "reloading") else UNAVAILABLE
+
+
+def _service_logs(lines: int = 50, follow: bool = False) -> int:
+    from edgeclip.unit import logs_command
+
+    command = logs_command(lines, follow)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        raise EngineError("journalctl is not here: this system has no systemd") from error
 
 
 def _verify(
@@ -287,7 +406,7 @@ def _tune(
     import msgspec
 
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
     from edgeclip.tune.session import TuneOptions, table, tune
 
     if not source:
@@ -314,7 +433,7 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
 
     from edgeclip.capture.session import CaptureOptions, capture
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
 
     if not source:
         raise UsageError("no source to capture from", "try `--camera 0`, or `--source rtsp://HOST/PATH`")
@@ -339,6 +458,76 @@ def _capture(source: list[str] | None = None, out: str = "", json: bool = False,
         print(f"  next: edgeclip build RECIPE.yaml --calibration {out}")
     else:
         print("  too few for `edgeclip build`, which asks for 64: give the same command again to go on")
+    return OK
+
+
+def _teach(label: str, json: bool = False, bundle: str | None = None, shots: Sequence[str] = (), **options: Any) -> int:
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.progress import progress_for
+    from edgeclip.runtime.signals import StopSignals
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import TeachOptions, teach
+
+    opened = open_bundle(bundle or _usual_bundle())
+    with StopSignals() as stop, progress_for(sys.stderr) as progress:
+        outcome = teach(TeachOptions(label, tuple(shots), **options), opened, state_dir(), stop, progress)
+    if json:
+        _print_json(msgspec.to_builtins(outcome))
+        return OK
+    again = f", {outcome.again} known before" if outcome.again else ""
+    print(f"{outcome.label}: {outcome.new} new shots{again}; {outcome.shots - len(outcome.left_out)} in use")
+    for shot in outcome.left_out:
+        print(f"  left out {shot.id} {shot.origin}: {shot.left_out}")
+    print(f"  look at {outcome.sheet}")
+    if outcome.way is not None and outcome.text is not None and outcome.taught is not None:
+        print(
+            f"  among the {outcome.labels} taught labels, each shot left out in turn: text alone {outcome.text:.0%}, "
+            f"taught {outcome.taught:.0%} ({outcome.way})"
+        )
+    if outcome.labels == 1:
+        print(
+            "  teach what it is to be told from as well, from the same camera: then the place itself counts for nothing"
+        )
+    print(f"  it refines the label {outcome.label!r}: have that line in the labels file")
+    return OK
+
+
+def _taught(bundle: str | None = None, json: bool = False) -> int:
+    import msgspec
+
+    from edgeclip.bundle import open_bundle
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import taught
+
+    known = taught(open_bundle(bundle or _usual_bundle()), state_dir())
+    if json:
+        _print_json(msgspec.to_builtins(known))
+        return OK
+    for label in known.labels:
+        print(f"{label.label}: {label.used} of {len(label.shots)} shots in use")
+        for shot in label.shots:
+            print(
+                f"  {shot.id}  {shot.added}  {shot.origin}" + (f"  left out: {shot.left_out}" if shot.left_out else "")
+            )
+    if not known.labels:
+        print('nothing was taught to this model: edgeclip teach "a coffee mug" shots/')
+    for name, origins in known.elsewhere.items():
+        print(f"{name}: taught to another model, and unknown to this one; {len(origins)} shots, from {origins[0]}")
+    return OK
+
+
+def _forget(label: str, shot: str | None = None, bundle: str | None = None, json: bool = False) -> int:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.state import state_dir
+    from edgeclip.teach.session import forget
+
+    count = forget(label, shot, open_bundle(bundle or _usual_bundle()), state_dir())
+    if json:
+        _print_json({"label": label, "forgotten": count})
+    else:
+        print(f"{label}: {count} shots forgotten")
     return OK
 
 
@@ -408,6 +597,28 @@ def _compile(
     return OK
 
 
+def _bundle(action: str, json: bool = False, **options: Any) -> int:
+    from edgeclip.bundles import ACTIONS
+
+    facts, lines = ACTIONS[action](**options)
+    if json:
+        _print_json(facts)
+    else:
+        print(*lines, sep="\n")
+    return OK
+
+
+def _bundle_install(json: bool = False, **options: Any) -> int:
+    from edgeclip.bundles import install_bundles
+
+    facts, lines, code = install_bundles(complain=_complain, **options)
+    if json:
+        _print_json(facts)
+    elif lines:
+        print(*lines, sep="\n")
+    return code
+
+
 def _help(words: Sequence[str] = ()) -> int:
     make_parser().parse_args([*words, "--help"])
     return OK
@@ -429,15 +640,31 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "labels check": _labels_check,
     "labels list": _labels_list,
     "labels embed": _labels_embed,
+    "events list": _events_list,
+    "events dead": _events_dead,
+    "events show": _events_show,
+    "events retry": _events_retry,
     "inspect": _inspect,
     "eval": _eval,
     "bench": _bench,
+    "teach": _teach,
+    "taught": _taught,
+    "forget": _forget,
     "doctor": _doctor,
+    "service install": _service_install,
+    "service uninstall": _service_uninstall,
+    "service status": _service_status,
+    "service logs": _service_logs,
     "train": _train,
     "tune": _tune,
     "capture": _capture,
     "build": _build,
     "compile": _compile,
     "verify": _verify,
+    "bundle install": _bundle_install,
+    **{
+        f"bundle {action}": functools.partial(_bundle, action)
+        for action in ("sign", "verify", "list", "rollback", "confirm", "remove", "export", "keygen")
+    },
     "help": _help,
 }

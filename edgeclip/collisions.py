@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from edgeclip.bundle import Bundle
+from edgeclip.runtime.evidence import Floats, alike
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.labels import numbered_labels
 from edgeclip.runtime.scenes import background_labels
-from edgeclip.types import Embeddings, Label
+from edgeclip.types import Label
 
 LIMIT = 0.9
 SO = {
@@ -67,9 +68,9 @@ class Check:
 def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMIT) -> Check:
     """A labels file, or a watches file (.yaml, .yml). Raises DataError where it cannot be read.
 
-    The mean of the background's texts is subtracted first: in some spaces any two sentences have a cosine of 0.8.
+    Cosines are taken less the mean of the background's texts.
     """
-    sentences = watch_sentences(path) if Path(path).suffix.lower() in YAML else label_sentences(path)
+    sentences = sentences_of(path)
     embed = functools.partial(load_bank, bundle)
     texts = embed([sentence.label for sentence in sentences]).embeddings
     mean = embed(background_labels(bundle)).embeddings.mean(axis=0)
@@ -78,17 +79,15 @@ def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMI
         bundle=bundle.manifest.name,
         labels=sum(sentence.kind == "label" for sentence in sentences),
         watches=sum(sentence.kind == "watch" for sentence in sentences),
-        collisions=tuple(collisions(sentences, texts - mean, limit)),
+        collisions=tuple(collisions(sentences, alike(texts, texts, mean), limit)),
     )
 
 
-def collisions(sentences: Sequence[Sentence], centred: Embeddings, limit: float) -> list[Collision]:
+def collisions(sentences: Sequence[Sentence], cosines: Floats, limit: float) -> list[Collision]:
     """Pairs of labels, of watches that look at the same place, and of watches and their negatives, at `limit` or more.
 
-    centred: [S, D].
+    cosines: [S, S].
     """
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    cosines = unit @ unit.T
     found = []
     for first, second in np.argwhere(np.triu(cosines >= limit, 1)).tolist():
         one, two = sentences[first], sentences[second]
@@ -102,7 +101,10 @@ def collisions(sentences: Sequence[Sentence], centred: Embeddings, limit: float)
     return sorted(found, key=lambda collision: -collision.similarity)
 
 
-def label_sentences(path: str | os.PathLike[str]) -> list[Sentence]:
+def sentences_of(path: str | os.PathLike[str]) -> list[Sentence]:
+    """All that a labels file, or a watches file (.yaml, .yml), has embedded. Raises DataError."""
+    if Path(path).suffix.lower() in YAML:
+        return watch_sentences(path)
     return [Sentence("label", label, line, "") for line, label in numbered_labels(path)]
 
 

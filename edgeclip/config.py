@@ -6,17 +6,20 @@ A key has one name everywhere: `max_frames` in YAML, EDGECLIP_MAX_FRAMES in the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from edgeclip.credentials import with_credentials
 from edgeclip.errors import ConfigError, UsageError
 
 PREFIX = "EDGECLIP_"
 # Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
-ELSEWHERE = frozenset({"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE"})
+ELSEWHERE = frozenset(
+    {"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE", "EDGECLIP_MQTT_PASSWORD", "EDGECLIP_WEBHOOK_KEY"}
+)
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0.0, le=3600.0)]
@@ -34,12 +37,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     fps: frames per second to take from a source; none: all it gives.
     top: labels reported per decision; 0 is all of them.
     sink: where decisions go besides the terminal; json: JSON lines on standard output instead of a table or text.
+    With watches, `jsonl:`, `mqtt:`, `https:` and `command:` sinks take events (docs/events.md). give_up_s: after so
+    long without being taken, a message is put aside. outbox_mb: what the file of undelivered events may grow to.
+    media_mb, media_days: bounds on the snapshots and clips of events; media_mb 0: none. clip_before_s, clip_after_s:
+    around an event. metrics: HOST:PORT for Prometheus; off: none.
     record, snapshot: annotated video, annotated last frame.
     max_frames: stop after so many decisions. threads, backend: of the image engine; none: the engine's own choice.
     realtime: play files at their own rate. smoothing: half-life in seconds; none: 0.5 for video, 0 for single pictures.
     wait: keep trying when a live source is not there at the start, instead of exit code 69.
     recompile: a TensorRT plan that is not for this device is compiled again, in the bundle. gpu_preprocess: resize and
-    crop on the GPU.
+    crop on the GPU. taught: labels that were taught with pictures (`edgeclip teach`) are refined by them.
+    ready_timeout_s: a service whose cameras are all away so long after its start is up, and degraded. drain_timeout_s:
+    what is left for the sinks after SIGTERM has so long. max_temperature_c: fewer frames a second from nine degrees
+    below on; none: the board's own lowest passive trip point.
+    require_signature: `edgeclip bundle install` takes only what is signed by a key in the directory `keys`.
+    probation_s: how long a newly installed bundle must be well before it is trusted.
     """
 
     source: tuple[Text, ...] = ()
@@ -52,6 +64,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     top: Annotated[int, Meta(ge=0)] = 5
     sink: tuple[Text, ...] = ()
     json: bool = False
+    give_up_s: Annotated[float, Meta(gt=0.0)] = 604_800.0
+    outbox_mb: Annotated[float, Meta(ge=1.0)] = 256.0
+    media_mb: Annotated[float, Meta(ge=0.0)] = 512.0
+    media_days: Annotated[float, Meta(gt=0.0)] = 30.0
+    clip_before_s: Annotated[float, Meta(ge=0.0, le=30.0)] = 3.0
+    clip_after_s: Annotated[float, Meta(ge=0.0, le=30.0)] = 2.0
+    metrics: Text | None = None
     record: Text | None = None
     snapshot: Text | None = None
     max_frames: Annotated[int, Meta(ge=1)] | None = None
@@ -62,8 +81,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wait: bool = False
     recompile: bool = False
     gpu_preprocess: bool = False
+    taught: bool = True
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 2.0
+    ready_timeout_s: Seconds = 30.0
+    drain_timeout_s: Seconds = 10.0
+    max_temperature_c: Annotated[float, Meta(ge=20.0, le=150.0)] | None = None
+    require_signature: bool = False
+    keys: Text = "/etc/edgeclip/keys.d"
+    probation_s: Annotated[float, Meta(gt=0.0, le=604800.0)] = 600.0
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
@@ -83,7 +109,8 @@ File = msgspec.defstruct(
 def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None = None) -> Config:
     """Merge the layers. flags: only those the user gave.
 
-    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag.
+    Raises ConfigError naming file, line and key, or the variable; UsageError for a flag. ${credential:NAME} in a value
+    is the secret of that name.
 
     A source or a label set given in a higher layer replaces the lower one's, whole: `label` hides `labels`.
     """
@@ -99,6 +126,17 @@ def load_config(flags: Mapping[str, Any], environment: Mapping[str, str], path: 
         values.update(layer)
     for key, value in flags.items():
         _check_flag(key, value)
+    values = {key: with_credentials(key, value, environment) for key, value in values.items()}
+    return msgspec.convert(values, Config)
+
+
+def load_settings(
+    names: Collection[str], flags: Mapping[str, Any], environment: Mapping[str, str], path: str | None
+) -> Config:
+    """As load_config, of the keys in `names` alone: for commands that need neither sources nor their credentials."""
+    values: dict[str, Any] = {}
+    for layer in (_read_file(path) if path else {}, _read_environment(environment), flags):
+        values.update((key, value) for key, value in layer.items() if key in names)
     return msgspec.convert(values, Config)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from edgeclip.bundle import CHECKSUMS, Bundle
+from edgeclip.bundle import CHECKSUMS, Bundle, is_signature
 from edgeclip.errors import DataError
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.text_bank import load_fixed_bank
@@ -35,7 +35,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "golden": {"file": bundle.manifest.golden, "frames": len(load_golden(bundle).frames)},
         "files": files,
         "bytes": sum(files.values()),
-        "checked": f"{len(files) - 1} files match {CHECKSUMS}",
+        "checked": f"{len([name for name in files if not is_signature(name)]) - 1} files match {CHECKSUMS}",
         "report": report(bundle),
     }
 

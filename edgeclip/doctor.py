@@ -11,36 +11,28 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
+from edgeclip import device
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
+from edgeclip.device import Check
 from edgeclip.errors import EdgeclipError
 from edgeclip.runtime.backends import PLAN, Backend, candidates, default_threads
 from edgeclip.runtime.backends.plan_target import gpu_arch
 from edgeclip.runtime.backends.plan_target import version as version_of
 from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
 from edgeclip.runtime.text_cache import default_cache_dir
+from edgeclip.state import state_path
 from edgeclip.trial import Trial, try_engine
 
 PYTHONS = ((3, 10), (3, 13))
 TEGRA = Path("/etc/nv_tegra_release")  # present on Jetson
 NVIDIA_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0/ctrl")
+PIPELINES = "csi, gst"
 ENOUGH_DISK_MB = 100.0
 ENOUGH_MEMORY_MB = 300.0
-
-Status = Literal["ok", "warn", "fail"]
-
-
-class Check(msgspec.Struct, frozen=True):
-    """status: "warn" is something this machine cannot do, "fail" keeps `edgeclip run` from working. fix: the remedy."""
-
-    name: str
-    status: Status
-    detail: str
-    fix: str = ""
 
 
 def diagnose(bundle: str | Path | None = None) -> list[Check]:
@@ -48,7 +40,10 @@ def diagnose(bundle: str | Path | None = None) -> list[Check]:
 
     Each engine of the bundle runs its golden frames on each runtime that can take it, in a process of its own.
     """
-    checks = [python(), *opencv(), *cameras(), demo()]
+    pictures = opencv()
+    pipelines = any(check.name == PIPELINES and check.status == "ok" for check in pictures)
+    checks = [python(), *pictures, device.gstreamer_plugins(pipelines, TEGRA.exists())]
+    checks += [*cameras(), demo(), device.groups(), *device.device_nodes()]
     try:
         opened = open_bundle(bundle)
     except EdgeclipError as error:
@@ -61,7 +56,12 @@ def diagnose(bundle: str | Path | None = None) -> list[Check]:
         )
         checks.append(Check("bundle", "ok", f"{detail}, {opened.origin}"))
         checks += engines(opened)
-    return [*checks, tensorrt(), tensorrt_rtx(), cache(), processor()]
+    state = state_path()
+    checks += device.plans(device.installed_bundles(state))
+    return [
+        *(*checks, tensorrt(), tensorrt_rtx(), cache(), device.disk(state)),
+        *(device.clock(), device.cooling(), processor()),
+    ]
 
 
 def python() -> Check:
@@ -100,13 +100,13 @@ def ffmpeg(build: str) -> Check:
 def gstreamer(build: str) -> Check:
     """build: cv2.getBuildInformation()."""
     if re.search(r"GStreamer:\s+YES", build):
-        return Check("csi, gst", "ok", "OpenCV runs GStreamer pipelines")
+        return Check(PIPELINES, "ok", "OpenCV runs GStreamer pipelines")
     detail = "this OpenCV is built without GStreamer: no csi:// cameras, no hardware decoding"
     fix = (
         "use the system's OpenCV (JetPack brings it; else apt install python3-opencv): "
         "python3 -m venv --system-site-packages, then pip uninstall opencv-python-headless in it"
     )
-    return Check("csi, gst", "warn", detail, fix)
+    return Check(PIPELINES, "warn", detail, fix)
 
 
 def cameras() -> list[Check]:

@@ -20,7 +20,8 @@ from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.similarity import similarity
-from edgeclip.types import Embeddings, Label, TextBank
+from edgeclip.runtime.taughtlabels import TaughtLabels
+from edgeclip.types import Embeddings, Label, Refinement, TextBank
 
 TOP_CONFUSIONS = 20
 _ROWS_PER_STEP = 1024  # bounds the similarity matrix in memory
@@ -71,6 +72,7 @@ class EvalResult:
     skipped: pictures left out of these, because they have no label or one that is not among the labels.
     labels: size of the label set. classes: by label, in the label set's order, those with pictures only.
     confusions: the most frequent mistakes, at most TOP_CONFUSIONS. ms_per_image_p50: preprocessing and engine.
+    taught: how many of the labels were refined by taught pictures.
     """
 
     bundle: str
@@ -85,6 +87,7 @@ class EvalResult:
     retrieval: Retrieval | None
     classes: tuple[ClassAccuracy, ...]
     confusions: tuple[Confusion, ...]
+    taught: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -101,12 +104,13 @@ def evaluate(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     notices: Callable[[str], None] | None = None,
+    taught: TaughtLabels | None = None,
 ) -> EvalResult:
     """Run the image engine over a data set (see edgeclip.datasets) and compare with its labels and captions.
 
     labels: the label set to choose from, all at once; None takes the data's own labels, lower-cased. A picture counts
-    where its label is the name of one of them, whatever the case. Raises DataError where nothing can be compared, and
-    whatever reading the data or loading the engines raises.
+    where its label is the name of one of them, whatever the case. taught: what refines the labels.
+    Raises DataError where nothing can be compared, and whatever reading the data or loading the engines raises.
     """
     progress = progress or Silent()
     known = None if labels is None else {label.name.lower() for label in labels}
@@ -139,8 +143,12 @@ def evaluate(
             "use the names of the data's own labels, or leave --labels away to take those",
         )
     predicted = places = wanted
+    refined = 0
     if rows:
-        predicted, places = rank_of_wanted(images[rows], bank(labels, "labels").embeddings, wanted)
+        label_bank = bank(labels, "labels")
+        if taught is not None:
+            label_bank, refined = taught.refine(label_bank), len(taught.counts)
+        predicted, places = rank_of_wanted(images[rows], label_bank.embeddings, wanted, label_bank.refinement)
     retrieval = None
     if texts:
         number = {text: index for index, text in enumerate(texts)}
@@ -161,11 +169,12 @@ def evaluate(
         retrieval=retrieval,
         classes=_classes(wanted, places, spelled),
         confusions=_confusions(wanted, predicted, spelled),
+        taught=refined,
     )
 
 
 def rank_of_wanted(
-    images: Embeddings, texts: Embeddings, wanted: npt.NDArray[np.int64]
+    images: Embeddings, texts: Embeddings, wanted: npt.NDArray[np.int64], refinement: Refinement | None = None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For images [N, D] and texts [L, D]: the best text of each image [N], and how many come before wanted [N].
 
@@ -173,7 +182,10 @@ def rank_of_wanted(
     """
     best, places = [], []
     for start in range(0, len(images), _ROWS_PER_STEP):
-        sims = similarity(images[start : start + _ROWS_PER_STEP], texts)
+        some = images[start : start + _ROWS_PER_STEP]
+        sims = similarity(some, texts)
+        if refinement is not None:
+            refinement.add(some, sims)
         target = wanted[start : start + _ROWS_PER_STEP, None]
         own = np.take_along_axis(sims, target, axis=1)
         before = (sims > own) | ((sims == own) & (np.arange(len(texts)) < target))

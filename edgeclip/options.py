@@ -18,8 +18,8 @@ exit codes:
   78  configuration: file, environment, or a place that cannot be written
 """
 
-BUNDLE_HELP = "engine bundle, directory or .tar (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, tensorrt, tensorrt-rtx"
+BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,16 +35,22 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_run(commands)
     _add_labels(commands)
+    _add_events(commands)
     _add_inspect(commands)
     _add_eval(commands)
     _add_bench(commands)
+    _add_teach(commands)
+    _add_taught(commands)
+    _add_forget(commands)
     _add_doctor(commands)
+    _add_service(commands)
     _add_train(commands)
     _add_tune(commands)
     _add_capture(commands)
     _add_build(commands)
     _add_compile(commands)
     _add_verify(commands)
+    _add_bundle(commands)
     _add_help(commands)
     return parser
 
@@ -120,11 +126,32 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--fps", type=_positive, metavar="N", help="take at most N frames a second")
+    parser.add_argument(
+        "--max-temperature-c",
+        type=_positive,
+        metavar="C",
+        help="fewer frames from 9 °C below (default: the board's own)",
+    )
     parser.add_argument("--top", type=_count, metavar="K", help="labels to report, 0 for all (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per decision on standard output")
     parser.add_argument(
-        "--sink", action="append", metavar="URI", help="jsonl:PATH, stdout:, lines:, table:; may be repeated"
+        "--sink",
+        action="append",
+        metavar="URI",
+        help="jsonl:PATH, stdout:, lines:, table:, decisions:PATH; events of watches: jsonl:PATH, "
+        "mqtt[s]://HOST/TOPIC, http[s]://HOST/PATH, command:PROGRAM; may be repeated (docs/events.md)",
     )
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
+    parser.add_argument(
+        "--give-up-s", type=_positive, metavar="S", help="put aside an event that a sink has not taken after S seconds"
+    )
+    parser.add_argument("--outbox-mb", type=_positive, metavar="MB", help="bound on undelivered events (default: 256)")
+    parser.add_argument(
+        "--media-mb", type=_zero_or_more, metavar="MB", help="bound on snapshots and clips, 0 for none (default: 512)"
+    )
+    parser.add_argument("--media-days", type=_positive, metavar="N", help="how long they are kept (default: 30)")
+    parser.add_argument("--clip-before-s", type=_zero_or_more, metavar="S", help="of a clip, before (default: 3)")
+    parser.add_argument("--clip-after-s", type=_zero_or_more, metavar="S", help="and after its event (default: 2)")
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")
@@ -139,6 +166,7 @@ def _add_run(commands: Any) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
+    _no_taught(parser)
     parser.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML settings (or EDGECLIP_CONFIG); flags and environment come first"
@@ -158,7 +186,7 @@ def _add_labels(commands: Any) -> None:
     listed = _add(actions, "labels list", "print the labels, with their own prompts")
     embed = _add(actions, "labels embed", "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
-        parser.add_argument("file", metavar="FILE", help="labels, one a line")
+        parser.add_argument("file", metavar="FILE", help="labels, one a line, or a watches.yaml")
     check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
@@ -166,10 +194,35 @@ def _add_labels(commands: Any) -> None:
     embed.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the text engine")
 
 
+def _add_events(commands: Any) -> None:
+    group = commands.add_parser(
+        "events", help="list, show or retry the events in the outbox", description="Events of watches, on this device."
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = _add(actions, "events list", "the newest messages, and how far they have come with every sink")
+    dead = _add(actions, "events dead", "messages that a sink never took")
+    show = _add(actions, "events show", "one event as it was sent, and how far it has come")
+    retry = _add(actions, "events retry", "send again what a sink never took; a running service does it at once")
+    for parser in (listed, dead):
+        parser.add_argument("--limit", type=_at_least_one, metavar="N", help="the newest N (default: 50)")
+    show.add_argument("event", metavar="ID", help="id of an event or of a message")
+    retry.add_argument("event", nargs="?", metavar="ID", help="of this event or message alone (default: all)")
+    for parser in (listed, dead, show):
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    for parser in (listed, dead, show, retry):
+        parser.add_argument("--state", metavar="DIR", help="state directory (default: EDGECLIP_STATE, or the usual)")
+
+
 def _add_inspect(commands: Any) -> None:
     parser = _add(commands, "inspect", "check a bundle and say what it holds")
     parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="manifest, files and report as one JSON object")
+    parser.add_argument(
+        "--edgetpu-compatible",
+        action="store_true",
+        help="name every operator of the TFLite image engine that a Coral Edge TPU leaves to the CPU; exit code 65 "
+        "where one of them is in the way",
+    )
 
 
 def _add_doctor(commands: Any) -> None:
@@ -181,6 +234,31 @@ def _add_doctor(commands: Any) -> None:
     )
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
+
+
+def _add_service(commands: Any) -> None:
+    group = commands.add_parser("service", help="install the systemd service, or say how it is", description="systemd.")
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "service install",
+        "put the unit, its user and its configuration in place; safe to repeat",
+        "Configuration that is there stays. Run it again after adding a file to /etc/edgeclip/credentials.",
+    )
+    uninstall = _add(actions, "service uninstall", "take it away; configuration and state stay")
+    for parser in (install, uninstall):
+        parser.add_argument("--root", metavar="DIR", help="of an image that is being made, instead of this system")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    install.add_argument("--exec", dest="executable", metavar="PATH", help="edgeclip's, as the service will see it")
+    install.add_argument(
+        "--gpu", action=argparse.BooleanOptionalAction, help="access to NVIDIA devices (default: where there are any)"
+    )
+    install.add_argument("--now", action="store_true", help="start it too")
+    status = _add(actions, "service status", "how it is; exit code 69 where it is not active")
+    status.add_argument("--json", action="store_true", help="systemd's properties as one JSON object")
+    logs = _add(actions, "service logs", "its lines in the journal")
+    logs.add_argument("--lines", type=_at_least_one, metavar="N", help="the last N (default: 50)")
+    logs.add_argument("--follow", action="store_true", help="and those to come")
 
 
 def _add_verify(commands: Any) -> None:
@@ -210,7 +288,50 @@ def _add_eval(commands: Any) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
     parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+    _no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+
+
+def _no_taught(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
+
+
+def _add_teach(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "teach",
+        "teach a label with a few pictures, for `run` and `eval`",
+        "Pictures refine the label of that name wherever it is asked for, at once also in a `run` that is going on. "
+        "Nothing is trained. Pictures that do not fit the others are left out, and shown. What is kept are embeddings "
+        "and thumbnails, in the state directory (EDGECLIP_STATE).",
+    )
+    parser.add_argument("label", metavar="LABEL", help="its name, as in the labels file")
+    parser.add_argument("shots", nargs="*", metavar="SHOTS", help="pictures, folders of them, 'patterns*.jpg'")
+    parser.add_argument("--camera", dest="source", type=_camera, metavar="N", help="or look at a camera")
+    parser.add_argument("--source", metavar="URI", help="or at any source, as for `run`")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="of the source (default: 10)")
+    parser.add_argument("--frames", type=_at_least_one, metavar="N", help="to keep of these, the most different (16)")
+    parser.add_argument("--keep-all", action="store_true", help="leave none out")
+    _add_taught_options(parser)
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="threads of the engines")
+
+
+def _add_taught(commands: Any) -> None:
+    parser = _add(commands, "taught", "list the labels that were taught, and their shots")
+    _add_taught_options(parser)
+
+
+def _add_forget(commands: Any) -> None:
+    parser = _add(commands, "forget", "take a taught label, or one of its shots, out again")
+    parser.add_argument("label", metavar="LABEL", help="its name")
+    parser.add_argument("--shot", metavar="ID", help="this one alone; `edgeclip taught` lists them")
+    _add_taught_options(parser)
+
+
+def _add_taught_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
 def _add_bench(commands: Any) -> None:
@@ -347,6 +468,11 @@ def _add_build(commands: Any) -> None:
     parser.add_argument(
         "--budget", type=_positive, metavar="MINUTES", help="how long the search for a quantization may take"
     )
+    parser.add_argument(
+        "--edgetpu-compatible",
+        action="store_true",
+        help="quantize for a Coral Edge TPU (calibration/edgetpu.yaml), and refuse a tower that does not fit it",
+    )
 
 
 def _add_compile(commands: Any) -> None:
@@ -371,6 +497,55 @@ def _add_compile(commands: Any) -> None:
         "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
     )
     parser.add_argument("--json", action="store_true", help="what was added as one JSON object")
+
+
+def _add_bundle(commands: Any) -> None:
+    group = commands.add_parser(
+        "bundle",
+        help="install bundles over the air, sign them, go back to the one before",
+        description="Bundles over the air (docs/ota.md). `edgeclip run --bundle current` runs the one in force.",
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = _add(
+        actions,
+        "bundle install",
+        "check a bundle, test it on this device, and put it in force, on probation",
+        "Exit code 65 where it is refused: nothing is written then, and the bundle in force stays. 69 where the disk "
+        "is too small or another installation goes on, 78 where keys are missing.",
+    )
+    listed = _add(actions, "bundle list", "say what is installed, what is in force, and what was rolled back and why")
+    verify = _add(actions, "bundle verify", "check a bundle and its signatures; nothing is run or written")
+    rollback = _add(actions, "bundle rollback", "put the bundle before in force again")
+    confirm = _add(actions, "bundle confirm", "trust the bundle in force from now on: end its probation")
+    remove = _add(actions, "bundle remove", "remove a bundle that is not in force")
+    export = _add(actions, "bundle export", "write a bundle as one .tar, or a directory")
+    sign = _add(actions, "bundle sign", "add an Ed25519 signature")
+    keygen = _add(actions, "bundle keygen", "make a key to sign with")
+    install.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    verify.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
+    export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
+    remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
+    for parser in (install, verify):
+        parser.add_argument(
+            "--keys", metavar="DIR", help="public keys that are trusted (default: /etc/edgeclip/keys.d)"
+        )
+        parser.add_argument("--require-signature", action="store_true", help="refuse what no trusted key has signed")
+        parser.add_argument(
+            "--config", metavar="FILE", help="settings (default: /etc/edgeclip/edgeclip.yaml, if there)"
+        )
+    install.add_argument("--new-space", action="store_true", help="also of another embedding space than the one before")
+    install.add_argument("--test-timeout", type=_positive, metavar="S", help="of the self-test (default: 120)")
+    install.add_argument("--test-memory", type=_at_least_one, metavar="MB", help="of the self-test (default: 2048)")
+    export.add_argument("--out", required=True, metavar="FILE.tar", help="where it goes")
+    sign.add_argument("--key", required=True, metavar="FILE.pem", help="private Ed25519 key")
+    keygen.add_argument("--out", required=True, metavar="FILE.pem", help="the private key; NAME.pub.pem goes beside it")
+    for parser in (install, listed, rollback, confirm, remove, export):
+        parser.add_argument(
+            "--store", metavar="DIR", help="where bundles are installed (default: the state directory's)"
+        )
+    for parser in (install, listed, verify, rollback, confirm, remove, export, sign, keygen):
+        parser.add_argument("--json", action="store_true", help="the outcome as JSON")
 
 
 def _triple(text: str) -> tuple[float, float, float]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from edgeclip.atomic import atomic_write, sync_directory
 from edgeclip.bundle import CHECKSUMS, MANIFEST
+from edgeclip.container import Container, open_container
 from edgeclip.errors import UsageError
 
 CARD = "README.md"  # a model card that lies in the bundle's place is carried over
@@ -33,7 +38,7 @@ def replace_bundle(fresh: Path, out: Path, aside: Path) -> bool:
     aside: where the old directory goes meanwhile, on the same file system.
     """
     if out.suffix == ".tar":
-        return write_archive(fresh, out)
+        return write_archive(open_container(fresh), out)
     return replace_directory(fresh, out, aside)
 
 
@@ -57,18 +62,46 @@ def replace_directory(fresh: Path, out: Path, aside: Path) -> bool:
     return True
 
 
-def write_archive(fresh: Path, out: Path) -> bool:
-    """One level of plain files, without times or owners: the same bundle is the same archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(fresh.iterdir()):
-            member = tarfile.TarInfo(path.name)
-            member.size = path.stat().st_size
-            member.mode = 0o644
-            with path.open("rb") as data:
-                tar.addfile(member, data)
-    if out.is_file() and out.read_bytes() == stream.getvalue():
-        return False
-    with atomic_write(out) as target:
-        target.write(stream.getvalue())
+def write_archive(source: Container, out: Path, more: Mapping[str, bytes] | None = None) -> bool:
+    """One level of plain files, without times or owners: the same bundle is the same archive.
+
+    more: files besides, by name; they replace those of `source`. False where `out` is the same already.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out.parent) as plain:
+        with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for name in sorted({*source.files, *(more or {})}):
+                content = more[name] if more and name in more else None
+                member = tarfile.TarInfo(name)
+                member.size = source.files[name] if content is None else len(content)
+                member.mode = 0o644
+                tar.addfile(member, io.BytesIO(content) if content is not None else _Joined(source.blocks(name)))
+        plain.seek(0)
+        if out.is_file() and _same(plain, out):
+            return False
+        plain.seek(0)
+        with atomic_write(out) as target:
+            shutil.copyfileobj(plain, target, 1 << 20)
     return True
+
+
+def _same(stream: IO[bytes], path: Path) -> bool:
+    with path.open("rb") as other:
+        while block := stream.read(1 << 20):
+            if other.read(1 << 20) != block:
+                return False
+        return not other.read(1)
+
+
+class _Joined(io.RawIOBase):
+    """Pieces as a stream, as tarfile reads one."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._rest) < size and (piece := next(self._pieces, b"")):
+            self._rest += piece
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken

@@ -11,15 +11,19 @@ from edgeclip.errors import ConfigError
 VARIABLE = "EDGECLIP_STATE"
 
 
-def state_dir(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The state directory, made where it is missing: `named`, $EDGECLIP_STATE, $STATE_DIRECTORY (systemd's), or
-    edgeclip/ in $XDG_STATE_HOME (~/.local/state). Raises ConfigError where it cannot be made."""
+def state_path(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the state directory is, or would be: `named`, $EDGECLIP_STATE, $STATE_DIRECTORY (systemd's), or
+    edgeclip/ in $XDG_STATE_HOME (~/.local/state)."""
     given = named or environment.get(VARIABLE) or environment.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
-        path = Path(given)
-    else:
-        home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "state"
-        path = Path(home) / "edgeclip"
+        return Path(given)
+    home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "state"
+    return Path(home) / "edgeclip"
+
+
+def state_dir(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """state_path(), made where it is missing. Raises ConfigError where it cannot be made."""
+    path = state_path(named, environment)
     try:
         path.mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as error:

@@ -43,13 +43,23 @@ class Label:
     prompts: tuple[str, ...] = ()
 
 
+class Refinement(Protocol):
+    """What taught pictures add to the similarities [N, L] of images [N, D] with a bank's texts, in place."""
+
+    def add(self, image: Embeddings, similarities: npt.NDArray[np.float32]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TextBank:
-    """Label names and their text embeddings [L, D] float32, unit length, in one embedding space."""
+    """Label names and their text embeddings [L, D] float32, unit length, in one embedding space.
+
+    refinement: where labels of it were taught with pictures.
+    """
 
     names: tuple[str, ...]
     embeddings: Embeddings
     space: str
+    refinement: Refinement | None = None
 
 
 @dataclass(frozen=True, slots=True)

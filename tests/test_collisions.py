@@ -50,7 +50,7 @@ def test_only_what_competes_collides() -> None:
         Sentence("watch", Label("yard"), 5, "all"),
         Sentence("watch", Label("left"), 6, "left"),
     ]
-    found = collisions(sentences, np.ones((6, 3), np.float32), 0.9)
+    found = collisions(sentences, np.ones((6, 6), np.float32), 0.9)
     assert {(pair.kind, pair.first, pair.second) for pair in found} == {
         ("labels", "dog", "hound"),
         ("negative", "door", "gate"),

@@ -99,3 +99,38 @@ def test_config_is_frozen() -> None:
     with pytest.raises(AttributeError):
         Config().top = 3  # type: ignore[misc]  # that it is refused is the test
     assert msgspec.structs.asdict(Config())["top"] == 5
+
+
+def test_a_secret_is_named_in_the_file_and_read_from_systemd_s_directory(tmp_path: Path) -> None:
+    (tmp_path / "camera").write_text("p@ss/word\n")
+    path = written(tmp_path, "source: 'rtsp://cam:${credential:camera}@yard/1'\nlabel: ['${credential:camera}', b]\n")
+    config = load_config({}, {"CREDENTIALS_DIRECTORY": str(tmp_path)}, path)
+    assert config.source == ("rtsp://cam:p%40ss%2Fword@yard/1",)
+    assert config.label == ("p@ss/word", "b")
+
+
+@pytest.mark.parametrize(
+    ("value", "environment", "complaint"),
+    [
+        (
+            "${credential:camera}",
+            {},
+            "source: the credential camera is asked for, and CREDENTIALS_DIRECTORY is not set",
+        ),
+        ("${credential:camera}", {"CREDENTIALS_DIRECTORY": "."}, "source: the credential camera cannot be read"),
+        ("${credential:../x}", {"CREDENTIALS_DIRECTORY": "."}, "no such name"),
+        ("${credential:empty}", {"CREDENTIALS_DIRECTORY": "."}, "source: the credential empty is empty"),
+    ],
+)
+def test_a_secret_that_is_not_there_is_named(
+    value: str, environment: dict[str, str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").touch()
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        load_config({"source": (value,)}, environment)
+    assert caught.value.hint
+
+
+def test_a_dollar_that_names_no_secret_stays(tmp_path: Path) -> None:
+    assert load_config({"source": ("rtsp://u:p${x}@yard",)}, {}).source == ("rtsp://u:p${x}@yard",)

@@ -19,6 +19,7 @@ LEAVES = {
     "archive",
     "atomic",
     "bundle",
+    "container",
     "cuda",
     "errors",
     "nvrtc",
@@ -26,6 +27,9 @@ LEAVES = {
     "progress",
     "region",
     "registry",
+    "signature",
+    "state",
+    "store",
     "types",
     "yamlfile",
 }
@@ -38,6 +42,7 @@ STAGES = {
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
+    "taught": {"taught", "fewshot", "shots"},
     "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }
 HEAVY = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "timm", "PIL", "skimage", "matplotlib")
@@ -75,12 +80,12 @@ def stage_of(module: str) -> str | None:
 
 
 def level(module: str) -> int:
-    """cli -> {service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    """cli -> {lifecycle, service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
     if module in LEAVES:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
-    if module in ("runtime.asked", "runtime.service") or not module.startswith("runtime."):
+    if module in ("runtime.asked", "runtime.lifecycle", "runtime.service") or not module.startswith("runtime."):
         return 4 if module in ("cli", "__main__") else 3
     return 2
 

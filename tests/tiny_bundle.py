@@ -83,6 +83,7 @@ class TFLiteWriter:
             np.float32: schema.TensorType.FLOAT32,
             np.uint8: schema.TensorType.UINT8,
             np.int32: schema.TensorType.INT32,
+            np.int8: schema.TensorType.INT8,
         }
         tensor = schema.TensorT()
         tensor.shape, tensor.type, tensor.buffer = list(shape), types[dtype], 0
@@ -98,8 +99,10 @@ class TFLiteWriter:
     def constant(self, values: Array) -> int:
         return self.tensor(values.shape, values.dtype.type, values)
 
-    def add(self, kind: str, inputs: list[int], shape: tuple[int, ...], options: Any = None) -> int:
-        """An operator with one float output of `shape`; options: one of the schema's ...OptionsT."""
+    def add(
+        self, kind: str, inputs: list[int], shape: tuple[int, ...], options: Any = None, dtype: type = np.float32
+    ) -> int:
+        """An operator with one output of `shape`; options: one of the schema's ...OptionsT."""
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
@@ -107,7 +110,7 @@ class TFLiteWriter:
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes)
         self.model.operatorCodes.append(code)
-        output = self.tensor(shape, np.float32)
+        output = self.tensor(shape, dtype)
         operator.inputs, operator.outputs = inputs, [output]
         if options is not None:
             operator.builtinOptions = options

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.build.frames import spread
-from edgeclip.build.recipe import MINIMUM_FRAMES, Onnx, Sampling
+from edgeclip.build.recipe import MINIMUM_FRAMES, Onnx, Sampling, TFLite
 from edgeclip.errors import DataError
 from edgeclip.progress import Progress
 from edgeclip.types import Pixels
@@ -121,12 +121,17 @@ def calibrate(
     place: str,
     preprocess: Callable[[Pixels], Batch],
     sampling: Sampling,
-    onnx: Onnx,
+    onnx: Onnx | None,
+    tflite: TFLite,
     graphs: Path,
     directory: Path,
     progress: Progress,
 ) -> Summary:
-    """Write calibration.npz (calibration [N, H, W, 3], held_out [M, H, W, 3]), ranges.json and calibration.json."""
+    """Write calibration.npz (calibration [N, H, W, 3], held_out [M, H, W, 3]), ranges.json and calibration.json.
+
+    onnx: None where a search will look at the ONNX graph itself, closer. The TFLite graph is looked at for its static
+    form alone, on as many frames as the recipe says, spread over all.
+    """
     selection = select(counted(frames, progress), preprocess, sampling)
     require_enough(selection, place)
     wanted = sampling.frames * sampling.hold_out // (sampling.hold_out - 1)
@@ -134,9 +139,10 @@ def calibrate(
     stack = np.concatenate(used)
     others = np.concatenate(held) if held else np.empty((0, *stack.shape[1:]), np.uint8)
     np.savez(directory / CALIBRATION_FRAMES, calibration=stack, held_out=others)
+    fewer = used[:: -(-len(used) // tflite.static_frames)] if "static" in tflite.schemes else []
     ranges = Ranges(
-        observe_onnx(graphs / "image.onnx", onnx, used, progress),
-        observe_tflite(graphs / "image.tflite", used, progress) if (graphs / "image.tflite").exists() else {},
+        observe_onnx(graphs / "image.onnx", onnx, used, progress) if onnx is not None else {},
+        observe_tflite(graphs / "image.tflite", fewer, progress) if (graphs / "image.tflite").exists() else {},
     )
     (directory / RANGES).write_bytes(msgspec.json.format(msgspec.json.encode(ranges)))
     summary = Summary(

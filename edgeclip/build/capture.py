@@ -16,6 +16,7 @@ from edgeclip.build.onnxgraph import session
 from edgeclip.build.sites import Array, Graph, Site
 
 Batch = npt.NDArray[np.uint8]
+ROWS_PER_FRAME = 16
 Run = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
 
@@ -30,6 +31,24 @@ class Seen:
 
     def range(self) -> tuple[float, float]:
         return float(self.low.min()), float(self.high.max())
+
+
+@dataclass
+class Sample:
+    """What a search goes by. seen: by source. judged: frames [1, H, W, 3] that nothing was seen on, so that clipping
+    does not look harmless; reference: the float network's embeddings of them, [N, dim]."""
+
+    seen: dict[str, Seen]
+    judged: list[Batch]
+    reference: npt.NDArray[np.float32]
+
+
+def sample(graph: Graph, sites: Sequence[Site], frames: Sequence[Batch], judged: int) -> Sample:
+    """Of calibration frames, `judged` of which are kept from what is seen."""
+    every = max(2, len(frames) // judged)
+    apart = list(frames[::every][:judged])
+    seen = capture(graph, sites, [frame for i, frame in enumerate(frames) if i % every], ROWS_PER_FRAME)
+    return Sample(seen, apart, embeddings(graph.build(), apart))
 
 
 def capture(graph: Graph, sites: Sequence[Site], frames: Iterable[Batch], rows_per_frame: int) -> dict[str, Seen]:

@@ -26,11 +26,12 @@ class Sensitivity(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
     """frames: that remedies were judged on. floating: layers left float. out_of_time: what the budget left undone.
 
-    unmatched: why the TFLite graph shares no float layers and observers, or "".
+    dynamic: what was tried on TFLite's dynamic-range form. unmatched: why the TFLite graph shares no layers, or "".
     """
 
     frames: int = 0
     trials: list[Trial] = []
+    dynamic: list[Trial] = []
     sensitivity: list[Sensitivity] = []
     floating: list[str] = []
     seconds: float = 0.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeclip.build.capture import Seen
 from edgeclip.build.observers import fake_quantize, fake_quantize_columns, threshold
+from edgeclip.build.rounding import column_scales, second_order
 from edgeclip.build.sites import Array, Graph, Site
 from edgeclip.build.spec import Entry
 
@@ -17,6 +19,9 @@ Centre = Literal["", "mean", "middle"]
 QUICK_OBSERVERS = ("min-max", "mse")  # with which every rewriting is tried; the others only with the best of them
 LEAST_CHANNEL = 1e-5  # of the widest channel: what never moves is not blown up
 ROWS = 384
+MOST_APART = 0.01  # of the channels
+FAR = 2.0
+WORTH = 0.1  # weights are rounded together where their part of a site's error is more than this
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,25 @@ class Local:
     times larger than the others, and matter no more.
     """
 
-    def __init__(self, graph: Graph, site: Site, seen: Seen) -> None:
-        self.site, self.seen = site, seen
+    def __init__(self, graph: Graph, site: Site, seen: Seen, apart: tuple[int, ...] = ()) -> None:
+        """apart: channels that are computed in float beside the others; all that follows is of the others."""
+        self.site, self.apart = site, apart
+        self.kept = np.delete(np.arange(site.channels), apart)
+        self.seen = Seen(seen.low[self.kept], seen.high[self.kept], seen.rows[:, self.kept]) if apart else seen
         self._layers = tuple(layer.name for layer in site.layers)
         self.measurable = all(layer.kind != "Conv" for layer in site.layers)
         if not self.measurable:
             return
         stride = max(1, len(seen.rows) // ROWS)
-        self._rows = seen.rows[::stride]
-        self._weight = np.concatenate([matrix(graph, site, i) for i in range(len(site.layers))], 1)
-        self._wanted = self._rows @ self._weight
-        power = np.square(self._wanted).sum(1)
-        self._share = 1.0 / (power + np.median(power) + 1e-12)
+        weight = np.concatenate([matrix(graph, site, i) for i in range(len(site.layers))], 1)
+        counts = shares(seen.rows @ weight)
+        self.rows, self.share = self.seen.rows[::stride], counts[::stride]  # [R, channels], [R]
+        # The other positions, for what is fitted rather than tried.
+        others = np.ones(len(counts), bool)
+        others[::stride] = stride == 1
+        self.others, self.others_share = others, counts[others]
+        self.weight = weight[self.kept] if apart else weight
+        self.wanted = self.rows @ self.weight
         self._rounded: tuple[Array, Array] | None = None  # the last scale, and the weight that was rounded for it
 
     def plain(self, observers: Iterable[str]) -> Choice:
@@ -76,16 +88,16 @@ class Local:
     def rewriting(self, alpha: float | None, centre: Centre) -> tuple[Array, Array]:
         """(scale, shift), [channels] each. SmoothQuant (Xiao et al., 2023), per channel centred first."""
         seen = self.seen
-        shift = np.zeros(self.site.channels, np.float32)
+        shift = np.zeros(len(self.kept), np.float32)
         if centre == "mean":
             shift = seen.rows.mean(0)
         elif centre == "middle":
             shift = 0.5 * (seen.low + seen.high)
-        scale = np.ones(self.site.channels, np.float32)
+        scale = np.ones(len(self.kept), np.float32)
         if alpha is not None:
             reach = np.maximum(seen.high - shift, shift - seen.low)
             reach = np.maximum(reach, LEAST_CHANNEL * reach.max())
-            weight = np.abs(self._weight).max(1)
+            weight = np.abs(self.weight).max(1)
             weight = np.maximum(weight, LEAST_CHANNEL * weight.max())
             scale = reach**alpha / weight ** (1.0 - alpha)
             scale = scale / np.exp(np.log(scale).mean())
@@ -98,27 +110,89 @@ class Local:
         limit = threshold(observer, rows, greatest)
         error = None
         if self.measurable:
-            inputs = (self._rows - shift) / scale if alpha is not None or centre else self._rows
+            inputs = (self.rows - shift) / scale if alpha is not None or centre else self.rows
             missed = self.missed(inputs, limit, scale, shift)
-            error = float((np.square(missed).sum(1) * self._share).mean())
-        entry = Entry(self.site.source, self._layers, limit, greatest, observer, alpha, centre, error=error)
-        return Choice(entry, scale if alpha is not None else None, shift if centre else None)
+            error = self.error(missed)
+        entry = Entry(self.site.source, self._layers, limit, greatest, observer, alpha, centre, self.apart, error=error)
+        whole = self.whole(scale, 1.0), self.whole(shift, 0.0)
+        return Choice(entry, whole[0] if alpha is not None else None, whole[1] if centre else None)
 
-    def missed(self, inputs: Array, limit: float, scale: Array, shift: Array) -> Array:
-        """[R, outputs]: by how much INT8 misses the float outputs."""
-        if self._rounded is None or not np.array_equal(self._rounded[0], scale):
-            self._rounded = scale, fake_quantize_columns(self._weight * scale[:, None])
-        weight = self._rounded[1]
-        return np.asarray(fake_quantize(inputs, limit) @ weight + shift @ self._weight - self._wanted, np.float32)
+    def whole(self, vector: npt.NDArray[Any], apart: float) -> npt.NDArray[Any]:
+        """[kept channels, ...] -> [channels, ...], with `apart` for the channels that are computed apart."""
+        if not self.apart:
+            return vector
+        full = np.full((self.site.channels, *vector.shape[1:]), apart, vector.dtype)
+        full[self.kept] = vector
+        return full
 
-    def correction(self, choice: Choice) -> list[Array]:
-        """Per layer [outputs], what its bias takes back: the mean error over positions, large ones counting less."""
-        scale = choice.scale if choice.scale is not None else np.ones(self.site.channels, np.float32)
-        shift = choice.shift if choice.shift is not None else np.zeros(self.site.channels, np.float32)
-        missed = self.missed((self._rows - shift) / scale, choice.entry.threshold, scale, shift)
-        mean = (missed * self._share[:, None]).sum(0) / self._share.sum()
-        ends = np.cumsum([layer.shape[1] for layer in self.site.layers])[:-1]
-        return [-part for part in np.split(mean.astype(np.float32), ends)]
+    def missed(self, inputs: Array, limit: float, scale: Array, shift: Array, weight: Array | None = None) -> Array:
+        """[R, outputs]: by how much INT8 misses the float outputs. weight: its rounded ones, or each one's nearest."""
+        if weight is None:
+            if self._rounded is None or not np.array_equal(self._rounded[0], scale):
+                self._rounded = scale, fake_quantize_columns(self.weight * scale[:, None])
+            weight = self._rounded[1]
+        return np.asarray(fake_quantize(inputs, limit) @ weight + shift @ self.weight - self.wanted, np.float32)
+
+    def error(self, missed: Array) -> float:
+        """missed: [R, outputs] of `rows`."""
+        return float((np.square(missed).sum(1) * self.share).mean())
+
+    def sample(self) -> tuple[Array, Array]:
+        """(sampled positions [S, channels] other than `rows`, what each one's squared error counts for [S])."""
+        return self.seen.rows[self.others], self.others_share
+
+    def rounded(self, choice: Choice) -> list[npt.NDArray[np.int8]] | None:
+        """Per layer its int8 weight [channels, outputs], rounded for the outputs' sake; None where it is no use."""
+        scale, shift = self.vectors(choice)
+        limit = choice.entry.threshold
+        inputs = (self.rows - shift) / scale
+        weight = self.weight * scale[:, None]
+        nearest = self.error(self.missed(inputs, limit, scale, shift))
+        if self.error(self.missed(inputs, limit, scale, shift, weight)) > (1.0 - WORTH) * nearest:
+            return None  # it is the activations that cost
+        scales = column_scales(weight)
+        rows, counts = self.sample()
+        integers = second_order(weight, scales, fake_quantize((rows - shift) / scale, limit), counts)
+        if self.error(self.missed(inputs, limit, scale, shift, integers * scales)) >= nearest:
+            return None
+        return np.split(self.whole(integers, 0), self.ends(), 1)
+
+    def correction(self, choice: Choice, integers: Sequence[npt.NDArray[np.int8]] = ()) -> list[Array]:
+        """Per layer [outputs], what its bias takes back: the mean error over positions, large ones counting less.
+
+        integers: the layers' int8 weights, where they are not each weight's nearest.
+        """
+        scale, shift = self.vectors(choice)
+        weight = None
+        if integers:
+            weight = np.concatenate(integers, 1)[self.kept] * column_scales(self.weight * scale[:, None])
+        missed = self.missed((self.rows - shift) / scale, choice.entry.threshold, scale, shift, weight)
+        mean = (missed * self.share[:, None]).sum(0) / self.share.sum()
+        return [-part for part in np.split(mean.astype(np.float32), self.ends())]
+
+    def ends(self) -> npt.NDArray[np.intp]:
+        """Where one layer's outputs end and the next one's begin."""
+        return np.cumsum([layer.shape[1] for layer in self.site.layers])[:-1]
+
+    def vectors(self, choice: Choice) -> tuple[Array, Array]:
+        """(scale, shift), [kept channels] each."""
+        scale = choice.scale[self.kept] if choice.scale is not None else np.ones(len(self.kept), np.float32)
+        shift = choice.shift[self.kept] if choice.shift is not None else np.zeros(len(self.kept), np.float32)
+        return scale, shift
+
+
+def outliers(seen: Seen) -> tuple[int, ...]:
+    """Channels that reach several times as far as nearly all others, at most one in a hundred."""
+    reach = np.maximum(seen.high, -seen.low)
+    most = max(1, round(MOST_APART * len(reach)))
+    found = np.flatnonzero(reach > FAR * np.sort(reach)[::-1][min(most, len(reach) - 1)])
+    return tuple(int(channel) for channel in found)
+
+
+def shares(outputs: Array) -> Array:
+    """[R, outputs] -> [R]: the reciprocal of each row's power, but for rows that are next to nothing."""
+    power = np.square(outputs).sum(1)
+    return np.asarray(1.0 / (power + np.median(power) + 1e-12), np.float32)
 
 
 def matrix(graph: Graph, site: Site, index: int) -> Array:

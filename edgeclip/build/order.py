@@ -43,11 +43,14 @@ CODE: dict[str, tuple[str, ...]] = {
     "quantize": (
         "build/onnxgraph.py",
         "build/tflite.py",
+        "build/tflite_rewrite.py",
         "build/search.py",
         "build/local.py",
         "build/observers.py",
         "build/spec.py",
         "build/rewrite.py",
+        "build/rounding.py",
+        "build/rows.py",
         "build/sites.py",
         "build/capture.py",
         "build/waists.py",
@@ -60,6 +63,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/report.py",
         "build/pack.py",
         "runtime/text.py",
+        "runtime/backends/openvino.py",
     ),
 }
 

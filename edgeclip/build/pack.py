@@ -17,7 +17,7 @@ import edgeclip
 from edgeclip.build.compile import PlanFiles
 from edgeclip.build.export import Exported
 from edgeclip.build.order import Order, tool_versions
-from edgeclip.build.quantize import DYNAMIC
+from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.report import FLOAT, SENSITIVITY, Candidate, Report
 from edgeclip.bundle import (
     MANIFEST,
@@ -37,6 +37,7 @@ from edgeclip.runtime.backends import PLAN, candidates, open_engine
 from edgeclip.runtime.backends.plan_target import runs_here
 from edgeclip.runtime.golden import check_golden
 
+OPENVINO = "openvino"
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
 BANK = "text.npz"
@@ -53,15 +54,21 @@ def pack(
     plans: Sequence[PlanFiles] = (),
 ) -> bool:
     """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
-    # Image engines first; plans, then TFLite, then ONNX: a runtime takes the first entry it can run.
+    # Image engines first; plans, then OpenVINO where it is kept, TFLite, ONNX: a runtime takes the first it can run.
     kept = sorted(
         report.kept(),
-        key=lambda c: (not c.file.startswith("image"), c.file.endswith(".onnx"), c.precision != FLOAT),
+        key=lambda c: (
+            not c.file.startswith("image"),
+            c.precision != ON_OPENVINO,
+            c.file.endswith(".onnx"),
+            c.precision != FLOAT,
+        ),
     )
     entries = {candidate.file: entry_of(candidate) for candidate in kept}
     files = {
         entry.file: graphs / file.replace(".float.", ".") if entry.precision == FLOAT else quantized / file
         for file, entry in entries.items()
+        if entry.target.runtime != OPENVINO  # the same file as the Q/DQ ONNX
     }
     if (verified / SENSITIVITY).exists():
         files[SENSITIVITY] = verified / SENSITIVITY
@@ -90,9 +97,12 @@ def entry_of(candidate: Candidate) -> EngineEntry:
     """target.runtime: `tflite` is every TFLite runtime, `litert` LiteRT alone."""
     role, form = candidate.file.split(".")[0], candidate.file.rsplit(".", 1)[1]
     runtime = "onnxruntime" if form == "onnx" else "litert" if candidate.precision == DYNAMIC else "tflite"
+    precision = candidate.precision
+    if precision == ON_OPENVINO:
+        runtime, precision = OPENVINO, QDQ
     # A float ONNX stands beside the Q/DQ one, which is always in the bundle.
     file = candidate.file if form == "onnx" and candidate.precision == FLOAT else f"{role}.{form}"
-    entry = {"role": role, "file": file, "format": form, "precision": candidate.precision}
+    entry = {"role": role, "file": file, "format": form, "precision": precision}
     return msgspec.convert({**entry, "target": msgspec.to_builtins(Target(runtime))}, EngineEntry)
 
 

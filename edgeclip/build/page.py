@@ -28,7 +28,14 @@ def as_html(markdown: str, pictures: Mapping[str, bytes]) -> str:
             index = end
             continue
         if line.startswith("- "):
-            body.append(f"<li>{inline(line[2:])}</li>")
+            end = index
+            while end < len(lines) and lines[end].startswith("- "):
+                end += 1
+            body.append("<ul>" + "".join(f"<li>{inline(item[2:])}</li>" for item in lines[index:end]) + "</ul>")
+            index = end
+            continue
+        if line.startswith("#") and line.lstrip("# ") in pictures:
+            pass  # it comes with its picture, below
         elif line.startswith("#"):
             level = len(line) - len(line.lstrip("#"))
             body.append(f"<h{level}>{inline(line.lstrip('# '))}</h{level}>")

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from edgeclip.build import tflite
+from edgeclip.build import rows, tflite
 from edgeclip.build.calibrate import load_frames, load_ranges
-from edgeclip.build.findings import Findings
+from edgeclip.build.capture import Batch, Sample, sample
+from edgeclip.build.findings import Findings, Trial
+from edgeclip.build.local import Local
+from edgeclip.build.measure import distance
 from edgeclip.build.recipe import Quantization
-from edgeclip.build.search import search, searches
+from edgeclip.build.search import WORTH, search, searches
 from edgeclip.build.sites import Graph, Layer, Site, sites_of
 from edgeclip.build.spec import Spec, by_greatest, quantized
+from edgeclip.build.tflite_rewrite import with_feeds, with_weights
 from edgeclip.progress import Progress
 
 FINDINGS = "findings.json"
 
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
+STATIC_FILE, DYNAMIC_FILE = "image.static.tflite", "image.dynamic.tflite"
 WEIGHTS = "int8 weights"
 QDQ = "int8 static Q/DQ"
+ON_OPENVINO = "int8 static Q/DQ, OpenVINO"  # the same file on another runtime
 
 
 def candidate_names(quantization: Quantization) -> dict[str, str]:
     """Image candidates of the TFLite target: file name -> precision."""
-    names = {"static": ("image.static.tflite", STATIC), "dynamic": ("image.dynamic.tflite", DYNAMIC)}
+    names = {"static": (STATIC_FILE, STATIC), "dynamic": (DYNAMIC_FILE, DYNAMIC)}
     return dict(names[scheme] for scheme in quantization.tflite.schemes)
 
 
@@ -46,42 +57,44 @@ def quantize(
     `graphs` its INT8 form. budget_minutes: how long the search may take."""
     from edgeclip.build import onnxgraph
 
+    began = time.monotonic()
+    deadline = began + 60.0 * budget_minutes
     ranges = load_ranges(observed)
     graph = Graph.load(graphs / "image.onnx")
     sites = sites_of(graph, quantization.onnx.multiply)
+    source = graphs / "image.tflite"
+    matched, unmatched = match(ordered_layers(graph, sites), tflite.operators(source)) if source.exists() else ({}, "")
+    seen = None
     if searches(quantization.search):
         frames = [frame[None] for frame in load_frames(observed)[0]]
+        seen = sample(graph, sites, frames, quantization.search.frames)
+    trials: list[Trial] = []
+    # First, for it is the quicker of both, and the budget may end.
+    if source.exists() and "dynamic" in quantization.tflite.schemes:
+        made, trials = dynamic(source, graph, sites, seen, matched, quantization, began, deadline, progress)
+        (directory / DYNAMIC_FILE).write_bytes(made)
+        progress.advance()
+    if seen is not None:
         gate = quantization.gates.centred_cosine
-        spec, findings = search(graph, sites, frames, quantization.search, gate, 60.0 * budget_minutes, progress)
+        spec, findings = search(graph, sites, seen, quantization.search, gate, deadline, progress)
     else:
         greatest = {name: max(-low, high) for name, (low, high) in ranges.onnx.items()}
         spec, findings = by_greatest(sites, greatest, quantization.search.keep_float), Findings()
+    findings = msgspec.structs.replace(findings, dynamic=trials, unmatched=unmatched)
     (directory / "image.onnx").write_bytes(quantized(graph, sites, spec).SerializeToString())
     spec.save(directory)
     progress.advance()
-    if (graphs / "image.tflite").exists():
-        source = graphs / "image.tflite"
-        matched, unmatched = match(ordered_layers(graph, sites), tflite.operators(source))
-        findings = msgspec.structs.replace(findings, unmatched=unmatched)
-        for name, precision in candidate_names(quantization).items():
-            model = (
-                tflite.quantize_static(
-                    source,
-                    quantization.tflite,
-                    {**ranges.tflite, **clipped(spec, sites, matched, ranges.tflite)},
-                    [
-                        matched[layer.node]
-                        for site in sites
-                        if spec.entries[site.source].floating
-                        for layer in site.layers
-                        if layer.node in matched
-                    ],
-                )
-                if precision == STATIC
-                else tflite.quantize_dynamic(source, quantization.tflite)
-            )
-            (directory / name).write_bytes(model)
-            progress.advance()
+    if source.exists() and "static" in quantization.tflite.schemes:
+        floats = [
+            matched[layer.node]
+            for site in sites
+            if spec.entries[site.source].floating
+            for layer in site.layers
+            if layer.node in matched
+        ]
+        clips = {**ranges.tflite, **clipped(spec, sites, matched, ranges.tflite)}
+        (directory / STATIC_FILE).write_bytes(tflite.quantize_static(source, quantization.tflite, clips, floats))
+        progress.advance()
     (directory / FINDINGS).write_bytes(msgspec.json.format(msgspec.json.encode(findings), indent=1))
     if (graphs / "text.tflite").exists():
         (directory / "text.tflite").write_bytes(tflite.quantize_weights(graphs / "text.tflite"))
@@ -89,6 +102,62 @@ def quantize(
     if (graphs / "text.onnx").exists():
         (directory / "text.onnx").write_bytes(onnxgraph.write_weights(graphs / "text.onnx"))
         progress.advance()
+
+
+def dynamic(
+    source: Path,
+    graph: Graph,
+    sites: list[Site],
+    seen: Sample | None,
+    matched: Mapping[str, tflite.Operator],
+    quantization: Quantization,
+    began: float,
+    deadline: float,
+    progress: Progress,
+) -> tuple[bytes, list[Trial]]:
+    """The dynamic-range form of the float TFLite graph `source`, and what was tried on it. began, deadline: seconds."""
+    best = tflite.quantize_dynamic(source, quantization.tflite)
+    recipe, trials = quantization.search, list[Trial]()
+    if seen is None or not (recipe.smooth or recipe.centre or recipe.weight_rounding):
+        return best, trials
+
+    def tried(remedy: str, model: bytes) -> None:
+        nonlocal best
+        result = distance(seen.reference, rows_of(model, seen.judged)).centred
+        kept = not trials or 1.0 - result.mean < (1.0 - WORTH) * min(1.0 - t.centred for t in trials if t.kept)
+        trials.append(Trial(remedy, result.mean, result.p1, kept, time.monotonic() - began))
+        progress.note(f"dynamic-range, {remedy}: centred cosine {result.mean:.4f}, {'kept' if kept else 'not kept'}")
+        best = model if kept else best
+
+    tried("every position's own range", best)
+    found = rows.choose(
+        graph,
+        sites,
+        lambda site: Local(graph, site, seen.seen[site.source]),
+        matched,
+        source.read_bytes(),
+        recipe.smooth,
+        recipe.centre,
+        recipe.weight_rounding,
+        lambda _: time.monotonic() > deadline,
+    )
+    feeds = [chosen.feed for chosen in found if chosen.feed is not None]
+    with tempfile.TemporaryDirectory(dir=source.parent.parent) as place:
+        smooth = Path(place) / source.name
+        smooth.write_bytes(with_feeds(source.read_bytes(), feeds))
+        model = tflite.quantize_dynamic(smooth, quantization.tflite)
+    if feeds:
+        tried("smoothing", model)
+    if any(chosen.rounded for chosen in found):
+        rounded = {output: weight for chosen in found for output, weight in chosen.rounded.items()}
+        tried("weight rounding", with_weights(model, rounded))
+    return best, trials
+
+
+def rows_of(model: bytes, frames: Sequence[Batch]) -> npt.NDArray[np.float32]:
+    """[N, dim] of frames [1, H, W, 3]."""
+    engine = tflite.TFLiteGraph(model)
+    return np.concatenate([np.array(engine.run(frame)) for frame in frames])
 
 
 def load_findings(directory: Path) -> Findings:

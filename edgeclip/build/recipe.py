@@ -23,7 +23,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 TargetName = Literal["tflite", "onnx", "tensorrt", "tensorrt-rtx"]
 Scheme = Literal["static", "dynamic"]
-Runtime = Literal["litert", "tflite-runtime"]
+Runtime = Literal["litert", "tflite-runtime", "edgetpu"]
 Observer = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-99.999", "entropy", "mse"]
 
 
@@ -46,12 +46,14 @@ class TFLite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """INT8 in TFLite.
 
     multiply: operators whose weights and inputs become int8. carry: operators that only move int8 values on.
-    schemes: what is built and measured. runtimes: what the kept engine must run on.
+    schemes: what is built and measured. runtimes: what the kept engine must run on. static_frames: of the calibration
+    set, that the static form's ranges are taken from.
     """
 
     multiply: tuple[str, ...] = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
     carry: tuple[str, ...] = ("PAD",)
     schemes: Annotated[tuple[Scheme, ...], msgspec.Meta(min_length=1)] = ("static", "dynamic")
+    static_frames: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 8192
     runtimes: Annotated[tuple[Runtime, ...], msgspec.Meta(min_length=1)] = ("litert",)
 
 
@@ -75,6 +77,8 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smooth: tuple[Annotated[float, msgspec.Meta(ge=0.0, le=1.0)], ...] = ()
     centre: tuple[Literal["mean", "middle"], ...] = ()
     bias_correction: bool = False
+    weight_rounding: bool = False
+    outliers_apart: bool = False
     sensitivity: bool = False
     fallback: bool = False
     most_float: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8

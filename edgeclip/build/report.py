@@ -10,16 +10,17 @@ import msgspec
 
 from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
-from edgeclip.build.quantize import DYNAMIC, QDQ
+from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
 
 FLOAT = "float32"
+EDGE_TPU = "edgetpu"
 SENSITIVITY = "sensitivity.png"
 TIE = 1.02  # candidates this near in time are a tie, which the more accurate one wins
 RULE = (
     "the fastest engine that runs where the recipe says and reaches the gates, float among them; within 2 % the more "
-    "accurate; and the Q/DQ ONNX, which devices compile from"
+    "accurate; and the Q/DQ ONNX, which devices compile from, on OpenVINO too where that is the fastest of all"
 )
 
 
@@ -95,6 +96,9 @@ def judge(candidate: Candidate, gates: Gates, runtimes: Sequence[str]) -> Candid
         reasons.append(f"top-1 drops by {drop:.2f} points, more than {gates.top1_drop}")
     if candidate.precision == DYNAMIC and "tflite-runtime" in runtimes:
         reasons.append("runs on LiteRT alone: tflite-runtime computes dynamic-range wrongly")
+    image_tflite = candidate.file.startswith("image") and candidate.file.endswith(".tflite")
+    if EDGE_TPU in runtimes and image_tflite and candidate.precision != STATIC:
+        reasons.append("an Edge TPU takes static INT8 alone")
     return msgspec.structs.replace(candidate, refused="; ".join(reasons))
 
 
@@ -112,16 +116,20 @@ def keep(candidates: Sequence[Candidate], targets: Sequence[str]) -> list[Candid
     """The candidates, of which every format's chosen one is marked, and the Q/DQ ONNX.
 
     Float is chosen where INT8 passes and is slower here, and the format is one that was asked for; where INT8 does not
-    pass, nothing is.
+    pass, nothing is. OpenVINO is added where it is faster than all that are chosen.
     """
     chosen: set[str] = set()
     for form in {candidate.file.rsplit(".", 1)[1] for candidate in candidates}:
-        some = [candidate for candidate in candidates if candidate.file.endswith(form)]
+        some = [c for c in candidates if c.file.endswith(form) and c.precision != ON_OPENVINO]
         passing = [candidate for candidate in some if candidate.precision != FLOAT and not candidate.refused]
         best = choose(some if form in targets else passing) if passing else None
         if best is not None:
             chosen.add(best.file)
             chosen.update(candidate.file for candidate in passing if candidate.precision == QDQ)
+    fastest = min((candidate.latency_ms for candidate in candidates if candidate.file in chosen), default=0.0)
+    chosen.update(
+        c.file for c in candidates if c.precision == ON_OPENVINO and not c.refused and c.latency_ms * TIE < fastest
+    )
     return [msgspec.structs.replace(candidate, kept=candidate.file in chosen) for candidate in candidates]
 
 
@@ -130,7 +138,7 @@ def require(report: Report) -> None:
     missing: list[str] = []
     for role in (report.images, report.texts):
         for form in sorted({candidate.file.rsplit(".", 1)[1] for candidate in role}):
-            some = [c for c in role if c.file.endswith(form) and c.precision != FLOAT]
+            some = [c for c in role if c.file.endswith(form) and c.precision not in (FLOAT, ON_OPENVINO)]
             if all(candidate.refused for candidate in some):
                 missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
     parity = report.parity.get("cosine_p1")
@@ -202,15 +210,15 @@ def search_lines(found: Findings) -> list[str]:
     """The search's table."""
     lines = [
         f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other.",
-        "",
-        "| remedy | centred cosine mean / p1 | | after s |",
-        "|---|---|---|---|",
     ]
-    lines += [
-        f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
-        f"| {trial.seconds:.0f} |"
-        for trial in found.trials
-    ]
+    for form, trials in (("Q/DQ ONNX", found.trials), ("TFLite, dynamic-range", found.dynamic)):
+        if trials:
+            lines += ["", f"| {form} | centred cosine mean / p1 | | after s |", "|---|---|---|---|"]
+        lines += [
+            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
+            f"| {trial.seconds:.0f} |"
+            for trial in trials
+        ]
     lines += ["", f"- Left float: {', '.join(found.floating) or 'nothing'}."]
     if found.out_of_time:
         lines.append(f"- The budget ended before: {found.out_of_time}.")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.build.capture import Batch, Seen, capture, embeddings, runner, threads, with_outputs
+from edgeclip.build.capture import Batch, Sample, embeddings, runner, threads, with_outputs
 from edgeclip.build.findings import Findings, Sensitivity, Trial
-from edgeclip.build.local import Choice, Local
+from edgeclip.build.local import Choice, Local, outliers
 from edgeclip.build.measure import Distance, distance
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.recipe import Search
@@ -26,38 +26,37 @@ from edgeclip.build.spec import Spec, by_greatest, quantized, quantized_graph
 from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.progress import Progress
 
-ROWS_PER_FRAME = 16
 WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
-MARGIN = 0.7  # the search stops at this share of the error that the gate allows: other frames are a little worse
+MARGIN = 0.2  # of the error that the gate allows: frames from elsewhere lose twice as much, and near ties turn
 SENSITIVITY_FRAMES = 8
+FREE = ("norm", "gate")  # whose neighbours take a factor in without an operator
+WORTH_AN_OPERATOR = 0.8  # of a site's error, at most
 SMALL_SHARE = 0.01  # of the weights: below it, a layer's speed does not matter
 
 
 @dataclass
 class Searcher:
-    """State of one search. frames: [1, H, W, 3] of the calibration set."""
+    """State of one search. deadline: of time.monotonic(), seconds."""
 
     graph: Graph
     sites: list[Site]
-    seen: dict[str, Seen]
-    frames: list[Batch]
+    sample: Sample
     recipe: Search
     gate: float
     deadline: float
     progress: Progress
-    reference: npt.NDArray[np.float32] = field(init=False)
     trials: list[Trial] = field(default_factory=list)
     out_of_time: str = ""
 
     def __post_init__(self) -> None:
-        self.reference = embeddings(self.graph.build(), self.frames)
         self.locals: dict[str, Local] = {}
         self.began = time.monotonic()
 
-    def local(self, site: Site) -> Local:
-        if site.source not in self.locals:
-            self.locals[site.source] = Local(self.graph, site, self.seen[site.source])
-        return self.locals[site.source]
+    def local(self, site: Site, apart: tuple[int, ...] = ()) -> Local:
+        known = self.locals.get(site.source)
+        if known is None or known.apart != apart:
+            known = self.locals[site.source] = Local(self.graph, site, self.sample.seen[site.source], apart)
+        return known
 
     def late(self, what: str) -> bool:
         if time.monotonic() < self.deadline:
@@ -66,12 +65,12 @@ class Searcher:
         return True
 
     def distance(self, spec: Spec) -> Distance:
-        rows = embeddings(quantized(self.graph, self.sites, spec), self.frames)
-        return distance(self.reference, rows)
+        rows = embeddings(quantized(self.graph, self.sites, spec), self.sample.judged)
+        return distance(self.sample.reference, rows)
 
     def start(self) -> Spec:
         """Every site by min-max, but for what the recipe keeps float."""
-        ranges = {site.source: self.seen[site.source].range() for site in self.sites}
+        ranges = {site.source: self.sample.seen[site.source].range() for site in self.sites}
         greatest = {source: max(-low, high) for source, (low, high) in ranges.items()}
         return by_greatest(self.sites, greatest, self.recipe.keep_float)
 
@@ -81,8 +80,10 @@ class Searcher:
         self.note("min-max", best, True)
         remedies: list[tuple[str, Callable[[Spec], Spec]]] = [
             ("observers", self.observed),
+            ("outliers apart", self.apart),
             ("smoothing behind LayerNorm", lambda spec: self.smoothed(spec, "norm")),
             ("smoothing behind GELU", lambda spec: self.smoothed(spec, "gate")),
+            ("smoothing elsewhere", lambda spec: self.smoothed(spec, "other")),
             ("whole pixels", self.whole_pixels),
             ("bias correction", self.corrected),
         ]
@@ -92,30 +93,38 @@ class Searcher:
             for name, remedy in list(remedies):
                 if self.late(name):
                     break
-                tried = remedy(spec)
-                if tried is spec:
-                    continue
-                result = self.distance(tried)
-                kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
-                self.note(f"{name}, again" if again else name, result, kept)
-                if kept:
-                    spec, best = tried, result
+                before = spec
+                spec, best = self.tried(f"{name}, again" if again else name, remedy, spec, best)
+                if spec is not before:
                     remedies.remove((name, remedy))
                     kept_any = True
             if not kept_any:
                 break
+        # Last: it is of the weights as they are rewritten, and of the inputs as they are rounded.
+        if not self.late("weight rounding"):
+            spec, best = self.tried("weight rounding", self.rounded, spec, best)
         sensitivity = self.sensitivity(spec) if self.recipe.sensitivity else []
         if self.recipe.fallback:
             spec = self.fallback(spec, best, sensitivity)
         floats = set(spec.floats())
         return spec, Findings(
-            frames=len(self.frames),
+            frames=len(self.sample.judged),
             trials=self.trials,
             sensitivity=[Sensitivity(s.layers, s.error, s.layers in floats) for s in sensitivity],
             floating=sorted(floats),
             seconds=time.monotonic() - self.began,
             out_of_time=self.out_of_time,
         )
+
+    def tried(self, name: str, remedy: Callable[[Spec], Spec], spec: Spec, best: Distance) -> tuple[Spec, Distance]:
+        """The better of the spec with the remedy and without."""
+        changed = remedy(spec)
+        if changed is spec:
+            return spec, best
+        result = self.distance(changed)
+        kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
+        self.note(name, result, kept)
+        return (changed, result) if kept else (spec, best)
 
     def note(self, remedy: str, result: Distance, kept: bool) -> None:
         seconds = time.monotonic() - self.began
@@ -137,28 +146,55 @@ class Searcher:
             )
             for site in found
         }
-        return Spec({**spec.entries, **changes}, spec.vectors)
+        return replace(spec, entries={**spec.entries, **changes})
 
     def observed(self, spec: Spec) -> Spec:
         if len(self.recipe.observers) < 2:
             return spec
         found = [site for site in self.active(spec) if not spec.entries[site.source].whole]
-        return self.with_choices(spec, [self.local(site).plain(self.recipe.observers) for site in found])
+        return self.with_choices(spec, [self.plain(spec, site) for site in found])
+
+    def plain(self, spec: Spec, site: Site) -> Choice:
+        return self.local(site, spec.entries[site.source].apart).plain(self.recipe.observers)
+
+    def apart(self, spec: Spec) -> Spec:
+        """Channels that reach much farther than the others are computed in float, where that spares the others much."""
+        choices = []
+        for site in self.active(spec, "gate", "other") if self.recipe.outliers_apart else ():
+            found = outliers(self.sample.seen[site.source])
+            local = self.local(site)
+            if not found or not local.measurable or any(layer.biased == self.graph.output for layer in site.layers):
+                continue
+            if self.late(f"outliers of {site.name}"):
+                break
+            entry = spec.entries[site.source]
+            before = entry.error if entry.error is not None else local.plain(["min-max"]).error
+            local = self.local(site, found)
+            choice = local.plain(self.recipe.observers)
+            if not entry.plain:  # smoothed already, and so it is to stay
+                choice = min(choice, self.rewritten(local), key=lambda one: one.error)
+            if choice.error < WORTH_AN_OPERATOR * before:
+                choices.append(choice)
+        return self.with_choices(spec, choices) if choices else spec
 
     def smoothed(self, spec: Spec, origin: str) -> Spec:
         if not self.recipe.smooth and not self.recipe.centre:
             return spec
         choices = []
         for site in self.active(spec, origin):
-            local = self.local(site)
+            local = self.local(site, spec.entries[site.source].apart)
             if local.measurable and not self.late(f"smoothing {site.name}"):
-                choice = local.rewritten(self.recipe.observers, self.recipe.smooth, self.recipe.centre)
+                choice = self.rewritten(local)
                 before = spec.entries[site.source].error
                 if before is None:
                     before = local.plain(["min-max"]).error
-                if choice.error < before:
+                # Behind LayerNorm and GELU it is free; elsewhere it takes an operator, for which it has to pay.
+                if choice.error < (before if origin in FREE else WORTH_AN_OPERATOR * before):
                     choices.append(choice)
         return self.with_choices(spec, choices) if choices else spec
+
+    def rewritten(self, local: Local) -> Choice:
+        return local.rewritten(self.recipe.observers, self.recipe.smooth, self.recipe.centre)
 
     def with_choices(self, spec: Spec, choices: Sequence[Choice]) -> Spec:
         vectors = dict(spec.vectors)
@@ -168,26 +204,51 @@ class Searcher:
                 vectors.pop(f"{source} {name}", None)
                 if vector is not None:
                     vectors[f"{source} {name}"] = vector
-        return Spec({**spec.entries, **{choice.entry.source: choice.entry for choice in choices}}, vectors)
+        return replace(spec, entries={**spec.entries, **{c.entry.source: c.entry for c in choices}}, vectors=vectors)
 
     def corrected(self, spec: Spec) -> Spec:
         if not self.recipe.bias_correction:
             return spec
         entries, vectors = dict(spec.entries), dict(spec.vectors)
         for site in self.active(spec):
-            entry, local = spec.entries[site.source], self.local(site)
+            entry = spec.entries[site.source]
+            local = self.local(site, entry.apart)
             if not local.measurable or entry.whole:
                 continue
             choice = Choice(entry, vectors.get(f"{site.source} scale"), vectors.get(f"{site.source} shift"))
             for layer, amount in zip(site.layers, local.correction(choice), strict=True):
                 vectors[f"{layer.node} bias"] = amount
             entries[site.source] = msgspec.structs.replace(entry, corrected=True)
-        return Spec(entries, vectors)
+        return replace(spec, entries=entries, vectors=vectors)
+
+    def rounded(self, spec: Spec) -> Spec:
+        """Weights rounded layer by layer so that the outputs, not the weights, are nearest; biases corrected anew."""
+        if not self.recipe.weight_rounding:
+            return spec
+        entries, vectors, integers = dict(spec.entries), dict(spec.vectors), dict(spec.integers)
+        for site in self.active(spec):
+            if self.late(f"weight rounding {site.name}"):
+                break
+            entry = spec.entries[site.source]
+            local = self.local(site, entry.apart)
+            if not local.measurable or entry.whole:
+                continue
+            choice = Choice(entry, vectors.get(f"{site.source} scale"), vectors.get(f"{site.source} shift"))
+            weights = local.rounded(choice)
+            if weights is None:
+                continue
+            entries[site.source] = msgspec.structs.replace(entry, rounded=True)
+            for layer, weight, amount in zip(site.layers, weights, local.correction(choice, weights), strict=True):
+                integers[layer.node] = weight
+                if entry.corrected:
+                    vectors[f"{layer.node} bias"] = amount
+        return replace(spec, entries=entries, vectors=vectors, integers=integers) if entries != spec.entries else spec
 
     def sensitivity(self, spec: Spec) -> list[Sensitivity]:
         """Every site alone in INT8, the most harmful first; the network before it is run once for all of them."""
         narrow = waists(self.graph)
-        frames = self.frames[:: max(1, len(self.frames) // SENSITIVITY_FRAMES)][:SENSITIVITY_FRAMES]
+        judged = self.sample.judged
+        frames = judged[:: max(1, len(judged) // SENSITIVITY_FRAMES)][:SENSITIVITY_FRAMES]
         starts = {site.source: waist_before(self.graph, narrow, site) for site in self.active(spec)}
         inputs = self.waist_values(sorted(set(starts.values())), frames)
         reference = embeddings(self.graph.build(), frames)
@@ -238,7 +299,7 @@ class Searcher:
             entries = dict(spec.entries)
             for source in (by_name[name] for name in names):
                 entries[source] = msgspec.structs.replace(entries[source], floating=True)
-            spec = Spec(entries, spec.vectors)
+            spec = replace(spec, entries=entries)
             best = self.distance(spec)
             self.note(f"float: {', '.join(names)}", best, True)
         return spec
@@ -247,25 +308,15 @@ class Searcher:
 def searches(recipe: Search) -> bool:
     """Whether there is anything to be tried: min-max alone needs no search."""
     tried = (recipe.smooth, recipe.centre, recipe.whole_pixels, recipe.bias_correction, recipe.fallback)
-    return len(recipe.observers) > 1 or recipe.sensitivity or any(tried)
+    others = (recipe.weight_rounding, recipe.outliers_apart, recipe.sensitivity)
+    return len(recipe.observers) > 1 or any(tried) or any(others)
 
 
 def search(
-    graph: Graph,
-    sites: list[Site],
-    frames: list[Batch],
-    recipe: Search,
-    gate: float,
-    budget_s: float,
-    progress: Progress,
+    graph: Graph, sites: list[Site], sample: Sample, recipe: Search, gate: float, deadline: float, progress: Progress
 ) -> tuple[Spec, Findings]:
-    """The best spec found within `budget_s` seconds for calibration frames [1, H, W, 3], and how it was found.
+    """The best spec found before `deadline` (of time.monotonic()), and how it was found.
 
     gate: the mean centred cosine to float that it is to reach; verify decides on other frames whether it does.
     """
-    deadline = time.monotonic() + budget_s
-    # Judged on frames that no range was taken from: on its own frames clipping looks harmless.
-    every = max(2, len(frames) // recipe.frames)
-    judged = frames[::every][: recipe.frames]
-    seen = capture(graph, sites, [frame for i, frame in enumerate(frames) if i % every], ROWS_PER_FRAME)
-    return Searcher(graph, sites, seen, judged, recipe, gate, deadline, progress).run()
+    return Searcher(graph, sites, sample, recipe, gate, deadline, progress).run()

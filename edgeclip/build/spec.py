@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -20,6 +21,7 @@ from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixel
 from edgeclip.build.sites import Graph, Layer, Site, constant, transposed
 
 SPEC, VECTORS = "spec.json", "spec.npz"
+INTEGERS = " int8"  # behind a layer's name in VECTORS
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,8 +29,10 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     threshold: int8 covers -threshold..threshold of the rewritten tensor. greatest: its greatest magnitude seen.
     smooth: SmoothQuant's alpha, or None. shifted: every channel is centred, on its "mean" or the "middle" of its range.
+    apart: channels that are computed in float beside the others, which are never rewritten.
     whole: pixels enter as whole numbers.
-    corrected: the layers' biases take back the mean error. floating: the layers stay float, and the rest is unused.
+    corrected: the layers' biases take back the mean error. rounded: their weights are rounded together.
+    floating: the layers stay float, and the rest is unused.
     error: of the layers' outputs, squared and relative, on sampled positions.
     """
 
@@ -39,8 +43,10 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     observer: str = "min-max"
     smooth: float | None = None
     shifted: Literal["", "mean", "middle"] = ""
+    apart: tuple[int, ...] = ()
     whole: bool = False
     corrected: bool = False
+    rounded: bool = False
     floating: bool = False
     error: float | None = None
 
@@ -50,16 +56,21 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def plain(self) -> bool:
-        """Whether the tensor is the float network's own, neither scaled nor shifted."""
-        return self.smooth is None and not self.shifted and not self.whole
+        """Whether the tensor is the float network's own: all of its channels, neither scaled nor shifted."""
+        return self.smooth is None and not self.shifted and not self.whole and not self.apart
 
 
 @dataclass
 class Spec:
-    """Entries by source tensor, in the graph's order. vectors: "SOURCE scale", "SOURCE shift", "LAYER bias"."""
+    """Entries by source tensor, in the graph's order.
+
+    vectors: "SOURCE scale", "SOURCE shift", [channels]; "LAYER bias", [outputs]. integers: "LAYER", its int8 weight
+    [inputs, outputs] after the rewriting, where it is not each weight's nearest.
+    """
 
     entries: dict[str, Entry]
     vectors: dict[str, Values] = field(default_factory=dict)
+    integers: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
 
     def floats(self) -> list[str]:
         return [entry.name for entry in self.entries.values() if entry.floating]
@@ -67,13 +78,19 @@ class Spec:
     def save(self, directory: Path) -> None:
         data = msgspec.json.encode(list(self.entries.values()))
         (directory / SPEC).write_bytes(msgspec.json.format(data, indent=1) + b"\n")
-        np.savez(directory / VECTORS, **self.vectors)  # type: ignore[arg-type]  # numpy's stub takes no str keys
+        stored = {**self.vectors, **{f"{layer}{INTEGERS}": weight for layer, weight in self.integers.items()}}
+        np.savez(directory / VECTORS, **stored)  # type: ignore[arg-type]  # numpy's stub takes no str keys
 
 
 def load_spec(directory: Path) -> Spec:
     entries = msgspec.json.decode((directory / SPEC).read_bytes(), type=list[Entry])
     with np.load(directory / VECTORS) as stored:
-        return Spec({entry.source: entry for entry in entries}, {name: stored[name] for name in stored.files})
+        integers = {name: stored[name] for name in stored.files if name.endswith(INTEGERS)}
+        return Spec(
+            {entry.source: entry for entry in entries},
+            {name: stored[name] for name in stored.files if name not in integers},
+            {name.removesuffix(INTEGERS): weight for name, weight in integers.items()},
+        )
 
 
 def by_greatest(sites: list[Site], greatest: dict[str, float], keep_float: tuple[str, ...]) -> Spec:
@@ -114,7 +131,9 @@ def quantized_graph(graph: Graph, sites: list[Site], spec: Spec, only: set[str] 
     feeds = {site.source: rewritten(result, site, entry, spec) for site, entry in chosen}
     for site, entry in chosen:
         for layer in site.layers:
-            store_weight(result, layer)
+            if entry.apart:
+                compute_apart(result, layer, feeds[site.source], list(entry.apart))
+            store_weight(result, layer, spec.integers.get(layer.node) if entry.rounded else None)
             widen_bias(result, layer)
         activation_pair(result, site, feeds[site.source], max(entry.threshold, SMALLEST) / LEVELS)
     return result
@@ -142,6 +161,32 @@ def widen_bias(graph: Graph, layer: Layer) -> None:
                 adder.input[i] = constant(graph, f"{layer.node}.wide-bias", stored.reshape(1, 1, -1))
 
 
+def compute_apart(graph: Graph, layer: Layer, feed: str, channels: list[int]) -> None:
+    """Take `channels` of `feed` out of a layer, and add what they contribute in float. Of a few channels it costs next
+    to nothing, and int8 need not reach as far as they do (mixed decomposition, Dettmers et al., 2022)."""
+    node = product_of(graph, layer)
+    turned = node.op_type == "Gemm" and transposed(node)
+    weight = graph.arrays[node.input[1]]
+    weight = weight.T if turned else weight
+    others = weight.copy()
+    others[channels] = 0.0  # int8 clips them, and multiplies them by 0
+    node.input[1] = constant(graph, f"{layer.node}.others", np.ascontiguousarray(others.T if turned else others))
+    own = f"{layer.node}.apart"
+    stored = [
+        constant(graph, f"{own}.channels", np.array(channels, np.int64)),
+        constant(graph, f"{own}.weight", np.ascontiguousarray(weight[channels])),
+    ]
+    taken = helper.make_node("Gather", [feed, stored[0]], [f"{own}.taken"], f"{own}.taken", axis=-1)
+    product = helper.make_node("MatMul", [taken.output[0], stored[1]], [f"{own}.product"], f"{own}.product")
+    total = helper.make_node("Add", [layer.biased, product.output[0]], [f"{own}.sum"], f"{own}.sum")
+    for reader in graph.readers(layer.biased):
+        for i, name in enumerate(reader.input):
+            if name == layer.biased:
+                reader.input[i] = total.output[0]
+    position = next(i for i, other in enumerate(graph.nodes) if layer.biased in other.output) + 1
+    graph.nodes[position:position] = [taken, product, total]
+
+
 def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:
     """QuantizeLinear and DequantizeLinear between `feed` and the site's layers."""
     facts = [
@@ -160,8 +205,11 @@ def activation_pair(graph: Graph, site: Site, feed: str, scale: float) -> None:
     graph.nodes[position:position] = pair
 
 
-def store_weight(graph: Graph, layer: Layer) -> None:
-    """Replace a layer's float weight by int8, one scale per output, and a DequantizeLinear."""
+def store_weight(graph: Graph, layer: Layer, rounded: npt.NDArray[np.int8] | None) -> None:
+    """Replace a layer's float weight by int8, one scale per output, and a DequantizeLinear.
+
+    rounded: [inputs, outputs], where it is not each weight's nearest.
+    """
     node = product_of(graph, layer)
     axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed(node)) else 1
     value = graph.arrays[node.input[1]]
@@ -169,7 +217,10 @@ def store_weight(graph: Graph, layer: Layer) -> None:
     scale = np.maximum(np.abs(value).max(axis=others), SMALLEST) / LEVELS
     shape = [1] * value.ndim
     shape[axis] = -1
-    integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    if rounded is None:
+        integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    else:
+        integers = rounded if axis == 1 else np.ascontiguousarray(rounded.T)
     own = f"{layer.node}.weight"
     facts = [
         constant(graph, f"{own}.int8", integers),

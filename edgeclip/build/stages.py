@@ -16,17 +16,21 @@ from edgeclip.build.export import export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
 from edgeclip.build.pack import pack
-from edgeclip.build.quantize import quantize
-from edgeclip.build.report import Report, load_report
+from edgeclip.build.quantize import STATIC_FILE, quantize
+from edgeclip.build.recipe import Quantization
+from edgeclip.build.report import EDGE_TPU, Report, load_report
+from edgeclip.build.search import searches
 from edgeclip.build.source import Model
 from edgeclip.build.steps import Steps, exclusive
-from edgeclip.build.suited import suited
+from edgeclip.build.suited import recipes, suited
 from edgeclip.build.verify import verify
-from edgeclip.errors import EngineError
+from edgeclip.edgetpu import examine, require_compatible
+from edgeclip.errors import EngineError, UsageError
 from edgeclip.progress import Progress, Silent
 from edgeclip.replace import require_replaceable
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.yamlfile import load_yaml
 
 LOG = "export.log"
 MODULES = ("torch", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "onnx", "onnxruntime", "safetensors", "PIL")
@@ -59,6 +63,7 @@ def build(
     data: str | Path | None = None,
     labels: str | Path | None = None,
     budget: float | None = None,
+    edgetpu_compatible: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a bundle from an engine recipe, or of a model; what is given here goes before what the recipe says.
@@ -66,7 +71,8 @@ def build(
     calibration: a folder, glob, shards, clip, or "demo". targets: "tflite", "onnx", "tensorrt" (with a GPU),
     "tensorrt-rtx" (without one too). out: directory or .tar.
     work: where steps keep their results (default: build-work/NAME here). data, labels: what accuracy is measured on.
-    budget: minutes that the search for a quantization may take.
+    budget: minutes that the search for a quantization may take. edgetpu_compatible: quantize by
+    calibration/edgetpu.yaml, whatever the recipe says, and refuse a tower that does not fit a Coral Edge TPU.
     Raises ConfigError for the recipe, DataError for a checkpoint, a calibration set or an accuracy that is not good
     enough (nothing is written then), UsageError for what contradicts itself.
     """
@@ -75,10 +81,20 @@ def build(
     order = resolve(
         recipe, model or Model(), checkpoint, calibration, targets, out, work, data, labels, budget, progress
     )
+    if edgetpu_compatible:
+        order = for_edgetpu(order)
     require_replaceable(order.out)
     aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
         return run(order, progress)
+
+
+def for_edgetpu(order: Order) -> Order:
+    """The same order, quantized by the recipe for the Edge TPU. Raises UsageError where it builds no TFLite."""
+    if "tflite" not in order.targets:
+        raise UsageError("--edgetpu-compatible is about TFLite, which is not among the targets", "--target tflite")
+    chosen = load_yaml(recipes() / "edgetpu.yaml", Quantization)
+    return replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen, open=False))
 
 
 def require_tools() -> None:
@@ -116,6 +132,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         order = replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen))
         progress.note(f"quantized by calibration/{name}, which suits its graph")
     plan, quantization = order.plan, order.plan.quantization
+    searching = searches(quantization.search)
     calibrated_in = step(
         "calibrate",
         None,
@@ -124,14 +141,16 @@ def run(order: Order, progress: Progress) -> BuildResult:
             order.calibration,
             Preprocessor(exported.preprocess),
             sampling,
-            quantization.onnx,
+            None if searching else quantization.onnx,
+            quantization.tflite,
             exported_in,
             directory,
             progress,
         ),
         calibration=place_digest(order.calibration),
         sampling=msgspec.to_builtins(sampling),
-        observed=quantization.onnx.multiply,
+        observed=() if searching else quantization.onnx.multiply,
+        static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
     )
     quantized_in = step(
         "quantize",
@@ -142,6 +161,10 @@ def run(order: Order, progress: Progress) -> BuildResult:
         budget=order.budget_minutes,
         **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
     )
+    if EDGE_TPU in quantization.tflite.runtimes and (quantized_in / STATIC_FILE).exists():
+        findings = examine(quantized_in / STATIC_FILE)
+        require_compatible(findings)
+        progress.note(findings.lines()[0])
     verified_in = step(
         "verify",
         None,
@@ -153,6 +176,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         data=place_digest(str(order.data)) if order.data else "",
         labels=[(label.name, label.prompts) for label in labels],
         golden=place_digest(order.golden),
+        openvino=importlib.util.find_spec("openvino") is not None,
     )
     report = load_report(verified_in)
     plans: list[PlanFiles] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -36,18 +37,18 @@ class Operator:
 
 
 class TFLiteGraph:
-    """An Engine on one thread. keep: every tensor stays readable after run() (slower; for calibration)."""
+    """An Engine on one thread. keep: on all, and every tensor stays readable after run() (slower; for calibration)."""
 
-    def __init__(self, path: Path, keep: bool = False) -> None:
+    def __init__(self, model: Path | bytes, keep: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self.model = path.read_bytes()
+        self.model = model if isinstance(model, bytes) else model.read_bytes()
         # XNNPACK fuses operators, whose tensors then hold nothing to observe.
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep else OpResolverType.AUTO
         with native_chatter_hidden():
             self._interpreter = Interpreter(
                 model_content=self.model,
-                num_threads=1,
+                num_threads=len(os.sched_getaffinity(0)) if keep else 1,
                 experimental_preserve_all_tensors=keep,
                 experimental_op_resolver_type=resolver,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
@@ -35,6 +36,7 @@ OVERSAMPLING = 4
 WORST_FRAMES = 8
 PAGE = "report.html"  # stays in the work directory: its pictures may not be for passing on
 WORST, SENSITIVE = "Frames on which INT8 is farthest from float", "What each layer costs"
+OPENVINO = "image.openvino.onnx"  # a candidate's name: the file is the Q/DQ ONNX
 STEP = "verify"  # the directory of this step in the work directory
 REJECTED = "rejected"  # in the work directory: the report of a build that missed its gates
 
@@ -56,6 +58,8 @@ def verify(
     quantization = order.plan.quantization
     precisions = quantize.precisions(quantization)
     int8 = {path.name: opened(path, precisions[path.name]) for path in sorted(quantized.glob("*.[to]*"))}
+    if importlib.util.find_spec("openvino") is not None:
+        int8[OPENVINO] = on_openvino(quantized / "image.onnx")
     floats = {path.name: opened(path, "float32") for path in sorted(graphs.glob("*.[to]*"))}
     image_floats, text_floats = of_role(floats, "image"), of_role(floats, "text")
 
@@ -223,6 +227,13 @@ def opened(path: Path, precision: str) -> Quantized:
 
         engine = OnnxGraph(path)
     return Quantized(engine, precision, path.stat().st_size)
+
+
+def on_openvino(path: Path) -> Quantized:
+    """The Q/DQ ONNX on OpenVINO, which x86-64 devices may have."""
+    from edgeclip.runtime.backends.openvino import OpenVinoEngine
+
+    return Quantized(OpenVinoEngine(path, 1), quantize.ON_OPENVINO, path.stat().st_size)
 
 
 def of_role(graphs: dict[str, Quantized], role: str) -> dict[str, Quantized]:

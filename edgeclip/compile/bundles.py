@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgeclip.bundle import CHECKSUMS, MANIFEST, Bundle, EngineEntry, Manifest, open_bundle, write_digests
+from edgeclip.bundle import CHECKSUMS, MANIFEST, Bundle, EngineEntry, Manifest, is_signature, open_bundle, write_digests
 from edgeclip.compile.builder import Options
 from edgeclip.compile.plans import LAYERS, Compiled, compile_engines
 from edgeclip.compile.target import Aim, aim_at
@@ -67,7 +67,8 @@ def compile_bundle(
 
 def sources(bundle: Bundle) -> list[EngineEntry]:
     """The ONNX engines: the image encoder's, and the text encoder's where the bundle has one."""
-    found = [entry for entry in bundle.manifest.engines if entry.format == "onnx"]
+    # One file may stand there for two runtimes.
+    found = list({entry.file: entry for entry in bundle.manifest.engines if entry.format == "onnx"}.values())
     if not any(entry.role == "image" for entry in found):
         raise DataError(f"bundle {bundle.origin} has no image.onnx to compile from", "build it again")
     return found
@@ -89,7 +90,9 @@ def write_fresh(bundle: Bundle, manifest: Manifest, fresh: Path) -> None:
     gone = {entry.file for entry in bundle.manifest.engines} - {entry.file for entry in manifest.engines}
     gone |= {name.removesuffix(".plan") + LAYERS for name in gone}
     for path in sorted(bundle.path.iterdir()):
-        if path.name not in (MANIFEST, CHECKSUMS, *gone) and not (fresh / path.name).exists():
+        if path.name not in (MANIFEST, CHECKSUMS, *gone) and not (
+            is_signature(path.name) or (fresh / path.name).exists()
+        ):
             shutil.copyfile(path, fresh / path.name)
     (fresh / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     write_digests(fresh)

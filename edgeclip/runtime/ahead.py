@@ -7,6 +7,7 @@ that waits (newest wins, the loss is counted); a finite one waits for a free pre
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class Lane:
         self._waiting: deque[tuple[Crops, Prepared]] = deque()
         self._lock = threading.Lock()
         self._replaced = 0
+        self.max_fps: float | None = None  # may change at any time
+        self.taken = 0  # frames handed on to the engine
+        self._due_s = 0.0
 
     @property
     def drops(self) -> int:
@@ -67,20 +71,39 @@ class Lane:
     def reconnects(self) -> int:
         return self.feed.reconnects
 
+    def keeps(self, frame: Frame) -> bool:
+        """Whether this frame is to be used, where max_fps is set. A live source's others are passed over and counted;
+        a finite one is made to wait, and loses none."""
+        limit = self.max_fps
+        if limit is None:
+            return True
+        now_s = time.monotonic()
+        early_s = self._due_s - now_s
+        if early_s > 0.0:
+            if self._newest_wins:
+                self._replaced += 1
+                return False
+            time.sleep(min(early_s, LOOK_UP_S))
+        self._due_s = max(self._due_s + 1.0 / limit, now_s)
+        return True
+
     def put(self, preprocess: Crops, prepared: Prepared) -> bool:
-        """Let it wait for the engine. False where it took the place of an older one."""
+        """Let it wait for the engine. True where nothing waited before."""
         with self._lock:
-            replaces = self._newest_wins and bool(self._waiting)
-            if replaces:
+            waited = bool(self._waiting)
+            if waited and self._newest_wins:
                 self.free.put(self._waiting.popleft()[0])
                 self._replaced += 1
             self._waiting.append((preprocess, prepared))
-        return not replaces
+        return not waited
 
-    def take(self) -> tuple[Crops, Prepared] | None:
-        """What waits longest; None where nothing does."""
+    def take(self) -> tuple[tuple[Crops, Prepared] | None, bool]:
+        """What waits longest, None where nothing does; and whether more waits."""
         with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+            if not self._waiting:
+                return None, False
+            self.taken += 1
+            return self._waiting.popleft(), bool(self._waiting)
 
 
 class Ahead:
@@ -99,7 +122,8 @@ class Ahead:
         self.lanes = [
             Lane(number, feed, [Crops(make_preprocess()) for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
         ]
-        self._ready: SimpleQueue[Lane] = SimpleQueue()  # a lane for each frame that waits in it, and for its end
+        # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
+        self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._running = len(self.lanes)
         self._threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"ahead-{lane.number}", daemon=True)
@@ -119,27 +143,52 @@ class Ahead:
             thread.join(timeout=10.0)
 
     def frames(self, stop: Callable[[], bool]) -> Iterator[Prepared]:
-        """Yield until `stop()` or the end of every source. Raises what a source raised, after its last frame."""
+        """groups() of one."""
+        for group in self.groups(stop):
+            yield from group
+
+    def groups(self, stop: Callable[[], bool], most: int = 1) -> Iterator[list[Prepared]]:
+        """Yield until `stop()` or the end of every source: the frame whose turn it is, and up to `most` in all of those
+        that wait as well, for an engine that takes several at once. None is waited for to fill a group.
+
+        Raises what a source raised, after its last frame.
+        """
         while self._running and not stop():
+            held: list[tuple[Lane, Crops]] = []
+            group: list[Prepared] = []
+            while len(group) < most and (found := self._next(wait=not group)) is not None:
+                lane, preprocess, prepared = found
+                held.append((lane, preprocess))
+                group.append(prepared)
             try:
-                lane = self._ready.get(timeout=LOOK_UP_S)
-            except Empty:
-                continue
-            taken = lane.take()
-            if taken is None:
-                self._running -= 1
-                if lane.error is not None:
-                    raise lane.error
-                continue
-            preprocess, prepared = taken
-            try:
-                yield prepared
+                if group:
+                    yield group
             finally:
-                lane.free.put(preprocess)
+                for lane, preprocess in held:
+                    lane.free.put(preprocess)
+
+    def _next(self, wait: bool) -> tuple[Lane, Crops, Prepared] | None:
+        """Whose turn it is; None where nobody is there. wait: for a moment; and a lane's end is noted."""
+        try:
+            lane = self._ready.get(timeout=LOOK_UP_S) if wait else self._ready.get_nowait()
+        except Empty:
+            return None
+        taken, more = lane.take()
+        if more or (taken is None and not wait):
+            self._ready.put(lane)
+        if taken is not None:
+            return lane, *taken
+        if wait:
+            self._running -= 1
+            if lane.error is not None:
+                raise lane.error
+        return None
 
     def _work(self, lane: Lane) -> None:
         try:
             for frame in lane.feed.frames():
+                if not lane.keeps(frame):
+                    continue
                 preprocess = lane.free.get()
                 if preprocess is None:
                     break

@@ -18,6 +18,8 @@ from edgeclip.runtime.evidence import Unknown
 from edgeclip.runtime.labelbank import usual_labels
 from edgeclip.runtime.labels import LabelFile, labels_from_options
 from edgeclip.runtime.labelwatch import LabelWatch
+from edgeclip.runtime.shots import Shots
+from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.runtime.thresholds import Thresholds, read_thresholds, thresholds_path
 from edgeclip.runtime.watchbank import WatchBank, load_watch_bank, provenance
 from edgeclip.runtime.watches import MISSED, WatchFile, load_watches
@@ -25,6 +27,7 @@ from edgeclip.runtime.watching import Watching
 from edgeclip.types import Label, TextBank
 
 Notify = Callable[[str], None]
+TAUGHT_LOOK_S = 0.2
 Watches = tuple[WatchFile, Thresholds | None]
 
 
@@ -72,7 +75,8 @@ class Looking:
     """Everything asked, ready for frames, and followed while it is edited. Use as a context manager.
 
     bank: the labels. watching: the watches on each of `sources`, None without a watches file. unknown: None where it
-    is turned off. embed: load_bank() for this bundle. Raises what it raises.
+    is turned off. taught: what refines the labels, None where it is not to.
+    embed: load_bank() for this bundle. Raises what it raises.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class Looking:
         embed: Callable[..., TextBank],
         sources: Sequence[str],
         notify: Notify,
+        taught: TaughtLabels | None = None,
     ) -> None:
+        self._taught = taught
         self._bundle = bundle
         self._embed: Embed = functools.partial(embed, notices=notify)
         self._embed_quietly: Embed = embed  # the background is not the user's own
@@ -92,9 +98,21 @@ class Looking:
         self._fresh_watches: WatchBank | None = None
         self._undo = ExitStack()
         self._exclusive = asked.labels
-        self.bank = self._embed(asked.labels)
+        self.bank = self._labels_bank(asked.labels)
         self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
-        self._label_watch = LabelWatch(asked.label_file, self._embed, notify) if asked.label_file is not None else None
+        self._label_watch: LabelWatch[tuple[Label, ...], TextBank] | None = None
+        if asked.label_file is not None:
+            self._label_watch = LabelWatch(asked.label_file, self._labels_bank, notify)
+        self._taught_watch: LabelWatch[Shots, TextBank] | None = None
+        if taught is not None:
+            self._taught_watch = LabelWatch(
+                taught,
+                taught.changed,
+                notify,
+                TAUGHT_LOOK_S,
+                kind="taught shots",
+                describe=lambda some: str(len(some.shots)),
+            )
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self.watching: Watching | None = None
         if asked.watch_file is not None:
@@ -108,18 +126,21 @@ class Looking:
         """New labels, once. The watches of the same edit are taken right after, before the same decision."""
         bank = self._label_watch.take() if self._label_watch is not None else None
         ready = self._watch_watch.take() if self._watch_watch is not None else None
-        if ready is None:
+        if ready is not None:
+            self._fresh_watches = ready.watches
+            if self.unknown is not None:
+                self.unknown.miss(ready.missed)
+            bank = bank if ready.bank is None else ready.bank
+        if self._taught is None or self._taught_watch is None:
             return bank
-        self._fresh_watches = ready.watches
-        if self.unknown is not None:
-            self.unknown.miss(ready.missed)
-        return bank if ready.bank is None else ready.bank
+        refined = self._taught_watch.take()
+        return self._taught.latest if bank is not None or refined is not None else None
 
     def regions(self) -> Regions:
         return self.watching.regions if self.watching is not None else WHOLE
 
     def __enter__(self) -> Looking:
-        for watch in (self._label_watch, self._watch_watch):
+        for watch in (self._label_watch, self._watch_watch, self._taught_watch):
             if watch is not None:
                 self._undo.enter_context(watch)
         return self
@@ -157,7 +178,11 @@ class Looking:
         if file.exclusive == tuple(self._exclusive):
             return None
         self._exclusive = file.exclusive
-        return self._embed(file.exclusive)
+        return self._labels_bank(file.exclusive)
+
+    def _labels_bank(self, labels: Sequence[Label]) -> TextBank:
+        bank = self._embed(labels)
+        return bank if self._taught is None else self._taught.refine(bank)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ A cosine means nothing by itself: in one embedding space unrelated pictures and 
 0.2. What they reach is measured when a run starts (`measure_null`), and cosines are counted in its standard deviations.
 
 Constants: logistic regression, classes weighted equally, on the 2,226 photographs and 295 names that nano was not
-trained on, each name a watch of its own; see docs/watches.md for what they give.
+trained on, each name a watch of its own; docs/watches.md has what they give. In the space of CLIP ViT-B/16 (70 of these
+photographs, 25 names) right texts reach 3.1 deviations (1.4 about it), wrong ones -0.5 (1.2): nearly the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STEEP = 2.25  # log-odds per deviation
 MATCHED = (3.26, 1.16)  # mean and deviation of what the right text reaches, in deviations of the unrelated ones
 UNRELATED = (-0.2, 1.03)  # the same of wrong names: less than the background, which is broader
 SCENE = 0.25  # share of a frame's own likeness to the background that counts against the watches
-SAME = 0.8  # cosine of two texts from which on a background text says what the watch says
+SAME = 0.8  # alike() from which on a background text says what the watch says
 LIMIT = 30.0  # log-odds beyond it are cut: 1 - 1e-13
 
 
@@ -55,6 +56,16 @@ def likeness(cosines: Floats, scale: float) -> Floats:
     with np.errstate(divide="ignore"):  # where nothing counts, the logarithm of 0 is -inf
         sums: Floats = np.log(np.exp(scaled - most).sum(axis=-1)) + most[..., 0]
     return sums
+
+
+def alike(texts: Embeddings, others: Embeddings, mean: Embeddings) -> Floats:
+    """Cosines [T, O] of texts [T, D] and others [O, D] less `mean` [D], that of many texts: in some spaces any two
+    sentences have a cosine of 0.8."""
+    one, two = (rows - mean for rows in (texts, others))
+    one = one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-6)
+    two = two / np.maximum(np.linalg.norm(two, axis=1, keepdims=True), 1e-6)
+    cosines: Floats = one @ two.T
+    return cosines
 
 
 def log_odds(positive: Floats, negatives: Floats, background: Floats, null: Null) -> Floats:

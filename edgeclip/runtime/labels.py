@@ -47,7 +47,7 @@ def numbered_labels(path: str | os.PathLike[str]) -> list[tuple[int, Label]]:
         label = _parse_line(_decode(raw_line, where, first=number == 1), where)
         if label is None:
             continue
-        if (before := first_seen.setdefault(_fold(label.name), number)) != number:
+        if (before := first_seen.setdefault(folded(label.name), number)) != number:
             raise DataError(
                 f"{where}: {_quoted(label.name)} is already the label of line {before}",
                 "remove one of the two lines, or put both descriptions on one: 'label: prompt one | prompt two'",
@@ -71,13 +71,24 @@ def labels_from_options(options: Iterable[str]) -> tuple[Label, ...]:
             raise UsageError(error.message, error.hint) from error
         if label is None:
             raise UsageError("--label is empty", "write what to look for: --label 'a dog'")
-        if _fold(label.name) in seen:
+        if folded(label.name) in seen:
             raise UsageError(f"--label {_quoted(label.name)} is given twice", "give each label once")
-        seen.add(_fold(label.name))
+        seen.add(folded(label.name))
         labels.append(label)
     if not labels:
         raise UsageError("no labels", "write what to look for: --label 'a dog'")
     return tuple(labels)
+
+
+def parse_label(text: str) -> Label:
+    """One label, as it stands in a labels file. Raises UsageError."""
+    try:
+        label = _parse_line(text, f"label {_quoted(text)}", comments=False)
+    except DataError as error:
+        raise UsageError(error.message, error.hint) from error
+    if label is None:
+        raise UsageError("the label is empty", "write its name: 'a dog'")
+    return label
 
 
 class LabelFile(EditedFile[tuple[Label, ...]]):
@@ -152,7 +163,7 @@ def is_forbidden(character: str) -> bool:
     return unicodedata.category(character) in _FORBIDDEN_CATEGORIES or character in _BIDI_CONTROLS or character == _BOM
 
 
-def _fold(name: str) -> str:
+def folded(name: str) -> str:
     """What two names must differ in."""
     return unicodedata.normalize("NFC", name).casefold()
 

@@ -92,7 +92,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run, once it is over. changes: how often the best label of a source became another."""
+    """A run, once it is over. changes: how often the best label of a source became another.
+
+    joules_per_frame: of the whole board, where it reports its power.
+    """
 
     frames: int
     elapsed_s: float
@@ -102,6 +105,7 @@ class Summary:
     changes: int
     age_p50_ms: float
     age_p95_ms: float
+    joules_per_frame: float | None = None
 
     def __str__(self) -> str:
         parts = [
@@ -113,4 +117,6 @@ class Summary:
         ]
         if self.reconnects:
             parts.append(f"{self.reconnects} reconnects")
+        if self.joules_per_frame is not None:
+            parts.append(f"{self.joules_per_frame:.2f} J a frame")
         return ", ".join(parts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeclip.bundle import Scoring
 from edgeclip.region import Regions
-from edgeclip.runtime.ahead import Ahead, Lane
+from edgeclip.runtime.ahead import Ahead, Lane, Prepared
 from edgeclip.runtime.behind import Behind
 from edgeclip.runtime.crops import Batch
 from edgeclip.runtime.decision import Scores, Smoother, rank
@@ -91,11 +91,14 @@ class Pipeline:
         next_test_ns = now() + SELF_TEST_NS
 
         with Behind(self._decide, self._texts.shape[1], self._end_watches) as behind:
-            for prepared in ahead.frames(stop):
-                embeddings = infer(prepared.batch)
-                check(prepared.batch, embeddings)
-                behind.put(embeddings, prepared.frame, prepared.lane, prepared.regions)
-                count += 1
+            for group in ahead.groups(stop, self._engine.input_shape[0]):
+                embeddings, row = infer(_joined(group)), 0
+                for prepared in group if max_frames is None else group[: max_frames - count]:
+                    rows = embeddings[row : row + len(prepared.batch)]
+                    row += len(rows)
+                    check(prepared.batch, rows)
+                    behind.put(rows, prepared.frame, prepared.lane, prepared.regions)
+                    count += 1
                 if count == max_frames:
                     break
                 if now() >= next_test_ns:
@@ -137,6 +140,8 @@ class Pipeline:
     def _scores(self, embedding: Embeddings, track: Track, clock_ns: int) -> tuple[Scores, float]:
         """Of the labels [L], smoothed, and of none of them."""
         row = similarity(embedding, self._texts, out=self._row)
+        if self._refinement is not None:
+            self._refinement.add(embedding, row)
         unknown = 0.0
         if self._unknown is not None:
             unknown = float(track.unknown.update(self._unknown.probability(row), clock_ns)[0])
@@ -157,9 +162,15 @@ class Pipeline:
         """Put a text bank in force. Decisions made before keep their own names and scores."""
         self._names = bank.names
         self._texts = bank.embeddings
+        self._refinement = bank.refinement
         self._row = np.empty((1, len(bank.names)), np.float32)
         if self._unknown is not None:
             self._unknown.among(len(bank.names))
         for track in self._tracks:
             track.smoother.reset()
             track.unknown.reset()
+
+
+def _joined(group: Sequence[Prepared]) -> Batch:
+    """[sum of R, H, W, 3] of frames of one source or several."""
+    return group[0].batch if len(group) == 1 else np.concatenate([prepared.batch for prepared in group])

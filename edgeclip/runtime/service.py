@@ -5,20 +5,27 @@ from __future__ import annotations
 import functools
 import math
 import os
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import FrameType, TracebackType
-from typing import Any, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
+from edgeclip.errors import ConfigError
+from edgeclip.events.log import EventLog, Options
+from edgeclip.events.media import Limits
+from edgeclip.events.uris import split_sinks
+from edgeclip.metrics.unmetered import Unmetered
+from edgeclip.registry import resolve
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.crops import Preprocess as MakeBatch
 from edgeclip.runtime.golden import ConstantGuard, check_golden
+from edgeclip.runtime.heartbeat import Heartbeat
+from edgeclip.runtime.journal import WARNING, Notice
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
@@ -26,84 +33,118 @@ from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.sources import open_source
+from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
-from edgeclip.types import Engine, Source
+from edgeclip.runtime.taughtlabels import TaughtLabels
+from edgeclip.runtime.thermal import Thermal
+from edgeclip.state import state_dir
+from edgeclip.types import Engine, Sink, Source
+
+if TYPE_CHECKING:
+    from edgeclip.metrics.meter import Meter
 
 HALF_LIFE_S = 0.5
 TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard output
 
 
-class StopSignals:
-    """While entered, SIGINT and SIGTERM only set a flag: call it to ask. The second one acts as it always did."""
+class Prepared(NamedTuple):
+    """What a run needs besides its cameras and sinks: all that can be tried while another run is using those."""
 
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._restore()
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    feeds: list[Supervisor]  # not opened
+    bundle: Bundle
+    engine: Engine  # it has passed the self-test
+    looking: Looking  # its watch over the files runs
 
 
-def serve(config: Config, stdout: TextIO, notify: Callable[[str], None], stop: Callable[[], bool]) -> Summary:
-    """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
-
-    notify: receives one line about something worth knowing; called from any thread.
-    """
+def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack) -> Prepared:
+    """stack: closes what was opened. Raises EdgeclipError."""
     feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
     asked = read_asked(config, bundle, notify)
-    with ExitStack() as stack:
-        bundle, engine = _image_engine(bundle, config, notify)
-        stack.callback(engine.close)
-        check_golden(engine, bundle)
-        embed = functools.partial(load_bank, bundle, threads=config.threads)
-        sources = [feed.source for feed in feeds]
-        names = [source.name for source in sources]
-        looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify))
+    bundle, engine = _image_engine(bundle, config, notify)
+    stack.callback(engine.close)
+    check_golden(engine, bundle)
+    embed = functools.partial(load_bank, bundle, threads=config.threads)
+    names = [feed.source.name for feed in feeds]
+    taught = _taught(bundle, notify) if config.taught else None
+    looking = stack.enter_context(Looking(asked, config, bundle, embed, names, notify, taught))
+    return Prepared(feeds, bundle, engine, looking)
 
+
+def rehearse(config: Config, stdout: TextIO, notify: Callable[[str], None]) -> None:
+    """Try all of a configuration that does not need the cameras. Raises EdgeclipError."""
+    if not config.source:
+        raise ConfigError("no source to watch", "name one under `source:`")
+    with ExitStack() as stack:
+        prepared = prepare(config, notify, stack)
+        setting = Setting(stdout, prepared.bundle.manifest.name, prepared.engine.runtime, None, True)
+        _sinks(config, stdout, prepared, setting, notify)
+
+
+def serve(
+    config: Config,
+    stdout: TextIO,
+    notify: Callable[[str], None],
+    stop: Callable[[], bool],
+    heartbeat: Heartbeat | None = None,
+    watch_of_bundle: Sink | None = None,
+) -> Summary:
+    """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
+
+    notify: receives one line about something worth knowing; called from any thread.
+    stop: asked by the frame loop, at least every fifth of a second.
+    """
+    with ExitStack() as stack:
+        meter = _meter(config, stack)
+        prepared = prepare(config, notify, stack)
+        feeds, bundle, engine, looking = prepared
         for feed in feeds:
             stack.enter_context(feed)  # opens it: its rate is known from here on
+        sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
-        sinks = []
-        for uri in sink_uris(config, stdout):
-            sink = make_sink(uri, setting)
+        sinks = _sinks(config, stdout, prepared, setting, notify)
+        for sink in sinks:
             sink.open()
             stack.callback(sink.close)
-            sinks.append(sink)
+        if heartbeat is not None:
+            heartbeat.begin(bundle.manifest.name, feeds)
+            sinks.append(heartbeat)
+        if watch_of_bundle is not None:
+            sinks.append(watch_of_bundle)
+        meter.begin(bundle, engine, feeds, sinks)
         pipeline = Pipeline(
-            engine=engine,
+            engine=meter.engine(engine),
             bank=looking.bank,
             scoring=bundle.manifest.scoring,
             tracks=[_track(source, config) for source in sources],
-            sinks=sinks,
+            sinks=meter.around(sinks),
             top=config.top,
             check=ConstantGuard().check,
             self_test=functools.partial(check_golden, engine, bundle),
-            fresh_bank=looking.fresh_bank,
+            fresh_bank=meter.deciding(looking.fresh_bank),
             watching=looking.watching,
             unknown=looking.unknown,
         )
-        make_batch = _preprocessing(bundle.manifest.preprocess, config, stack)
+        make_batch = meter.preprocessing(_preprocessing(bundle.manifest.preprocess, config, stack))
         ahead = stack.enter_context(Ahead(feeds, make_batch, looking.regions))
-        return pipeline.run(ahead, stop, config.max_frames)
+        thermal = stack.enter_context(Thermal(ahead.lanes, notify, limit_c=config.max_temperature_c))
+        if heartbeat is not None:
+            heartbeat.extra = thermal.__str__
+        summary = pipeline.run(ahead, stop, config.max_frames)
+        return replace(summary, joules_per_frame=thermal.joules_per_frame)
+
+
+def _meter(config: Config, stack: ExitStack) -> Meter | Unmetered:
+    """Answers from here on, until `stack` is closed. Raises UsageError or ConfigError."""
+    if config.metrics in (None, "off"):
+        return Unmetered()
+    from edgeclip.metrics.meter import Meter
+
+    meter = Meter()
+    server = resolve("edgeclip.metrics.server:MetricsServer", extra="metrics", what="--metrics")
+    stack.enter_context(server(config.metrics, meter))
+    return meter
 
 
 def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None]) -> tuple[Bundle, Engine]:
@@ -140,6 +181,20 @@ def _preprocessing(facts: Preprocess, config: Config, stack: ExitStack) -> Calla
     return make
 
 
+def _sinks(
+    config: Config, stdout: TextIO, prepared: Prepared, setting: Setting, notify: Callable[[str], None]
+) -> list[Sink]:
+    """Not opened. Raises EdgeclipError for one that cannot be."""
+    decisions, events = split_sinks(sink_uris(config, stdout), prepared.looking.watching is not None)
+    sinks: list[Sink] = [make_sink(uri, setting) for uri in decisions]
+    if events:
+        limits = Limits(config.clip_before_s, config.clip_after_s, megabytes=config.media_mb, days=config.media_days)
+        step_ns = _step_ns(prepared.feeds[0].source)
+        options = Options(config.give_up_s, config.outbox_mb, limits if config.media_mb else None, step_ns)
+        sinks.append(EventLog(events, prepared.bundle, state_dir(), options, notify))
+    return sinks
+
+
 def sink_uris(config: Config, stdout: TextIO) -> list[str]:
     """The sinks of a run: one that writes to standard output, and those the user named."""
     uris = list(config.sink)
@@ -169,15 +224,32 @@ def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supe
         open_timeout_s=config.open_timeout_s,
         read_timeout_s=config.read_timeout_s,
     )
-    return Supervisor(construct, wait=config.wait, on_event=notify)
+    name = redacted(uri)
+    return Supervisor(
+        construct, wait=config.wait, on_event=lambda text: notify(Notice(text, WARNING, EDGECLIP_SOURCE=name))
+    )
+
+
+def _taught(bundle: Bundle, notify: Callable[[str], None]) -> TaughtLabels | None:
+    """None, aloud, on a device without a place for what is taught."""
+    try:
+        state = state_dir()
+    except ConfigError as error:
+        notify(f"no taught labels: {error.message}")
+        return None
+    return TaughtLabels(bundle, state, notify)
 
 
 def _track(source: Source, config: Config) -> Track:
     """Single pictures have nothing to do with each other; a film played as fast as it goes has its own clock."""
     picture = not source.live and source.fps is None
     half_life_s = config.smoothing if config.smoothing is not None else 0.0 if picture else HALF_LIFE_S
-    step_ns = None if source.live or source.fps is None else round(1e9 / source.fps)
-    return Track(half_life_s, step_ns)
+    return Track(half_life_s, _step_ns(source))
+
+
+def _step_ns(source: Source) -> int | None:
+    """Between two frames of a film that is played as fast as it goes."""
+    return None if source.live or source.fps is None else round(1e9 / source.fps)
 
 
 def _rate(source: Source) -> float | None:

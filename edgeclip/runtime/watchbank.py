@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeclip.region import Regions
 from edgeclip.runtime.background import Background, Embed
-from edgeclip.runtime.evidence import SAME, Floats, log_odds
+from edgeclip.runtime.evidence import SAME, Floats, alike, log_odds
 from edgeclip.runtime.presence import Rule
 from edgeclip.runtime.scenes import as_written
 from edgeclip.runtime.thresholds import Thresholds
@@ -78,7 +78,7 @@ def load_watch_bank(
         texts=texts,
         positive=np.arange(len(watches)),
         negative=negative,
-        apart=texts[: len(watches)] @ background.texts.T < SAME,
+        apart=alike(texts[: len(watches)], background.texts, background.texts.mean(axis=0)) < SAME,
         background=background,
     )
 

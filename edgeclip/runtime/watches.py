@@ -26,15 +26,15 @@ from edgeclip.errors import ConfigError, DataError
 from edgeclip.region import Region
 from edgeclip.runtime.labels import is_forbidden
 from edgeclip.types import Label
-from edgeclip.yamlfile import load_yaml
 
 ENTER = 0.8
 LEAVE_BELOW = 1.0  # log-odds from the enter threshold down to the leave threshold, where a watch names none
 MISSED = 0.05
 MAX_REGIONS = 15
 
-Name = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"\S", description="shown to people, unique")]
-Prompt = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"\S")]
+# No `pattern` beside lengths: msgspec 0.22 then crashes when the process ends.
+Name = Annotated[str, Meta(min_length=1, max_length=120, description="shown to people, unique")]
+Prompt = Annotated[str, Meta(min_length=1, max_length=512)]
 Prompts = Annotated[list[Prompt], Meta(max_length=64)]
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
@@ -113,6 +113,8 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         said = [text for label in self.exclusive for text in (label.name, *label.prompts)]
         said += [text for watch in self.watches for text in (watch.name, *watch.positive, *watch.negative)]
         for text in [*said, *self.background]:
+            if not text.strip():
+                raise ValueError("a name or prompt is blank")
             if any(is_forbidden(character) for character in text):
                 raise ValueError(f"{text!r} holds a control character")
 
@@ -142,6 +144,8 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 def load_watches(path: str | os.PathLike[str]) -> WatchFile:
     """Raises DataError naming file, line and key."""
+    from edgeclip.yamlfile import load_yaml
+
     try:
         return load_yaml(os.fspath(path), WatchFile)
     except ConfigError as error:

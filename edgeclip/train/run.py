@@ -39,6 +39,8 @@ from edgeclip.train.vocabulary import encode, train_tokenizer
 from edgeclip.train.zeroshot import accuracy, embed_pictures, label_bank, normalised, retrieval
 from edgeclip.yamlfile import load_yaml
 
+STATE = "state.pt"
+TOKENIZER = "tokenizer.json"
 SPACE = "space.npz"
 OWN_TEXT = 0.3  # how often a pair's own text is used instead of a template around its class phrase
 BANK_NEGATIVES = 256  # class phrases added to a text-only batch
@@ -88,7 +90,7 @@ def train(config_path: Path, out: Path, resume: bool, progress: Progress) -> dic
     Returns the last dev figures. Raises ConfigError, DataError.
     """
     config = load_yaml(config_path, TrainConfig)
-    state_path = out / "state.pt"
+    state_path = out / STATE
     if state_path.exists() and not resume:
         raise ConfigError(
             f"{state_path} exists: a run was begun there", "continue it with --resume, or name another --out"
@@ -139,7 +141,7 @@ def _material(config: TrainConfig, phase_now: int, out: Path, progress: Progress
             space, teachers.text, pairs.classes, pairs.class_ids, teachers.bank, teachers.bank_scale, config.seed
         )
         progress.done()
-    tokenizer_path = out / "tokenizer.json"
+    tokenizer_path = out / TOKENIZER
     if not tokenizer_path.exists():
         words = {text.lower() for texts in pairs.texts for text in texts} | set(pairs.classes) | set(corpus)
         words |= {template.replace("{}", "") for template in config.templates}

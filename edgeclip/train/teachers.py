@@ -2,8 +2,10 @@
 
     python -m edgeclip.train.teachers image --onnx clip.onnx --data 'train-*.tar.gz' --out clip.npz
     python -m edgeclip.train.teachers text --model DIR --phrases corpus.txt --data 'train-*.tar.gz' --out minilm.npz
+    python -m edgeclip.train.teachers checkpoint --checkpoint nano.safetensors --data 'train-*.tar.gz' --out nano.npz
 
 `image` takes hours over a large set, and is resumable: stopped, it continues from the part file beside the output.
+`checkpoint` embeds with one of our own, for a student that keeps to its space (see edgeclip.train.graft).
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import numpy.typing as npt
 from edgeclip.atomic import atomic_write
 from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.progress import Progress, progress_for
+from edgeclip.train.checkpoint import load_checkpoint
 from edgeclip.train.data import bare_phrases, read_lines, read_pairs
 from edgeclip.train.space import bank_phrase, check_distinct, read_vectors
+from edgeclip.train.zeroshot import embed_pictures
 
 # OpenAI CLIP's preprocessing (Radford et al., 2021): bicubic, shorter side to 224, centre crop.
 CLIP_SIDE = 224
@@ -96,6 +100,17 @@ def text_space(
     progress.done()
 
 
+def checkpoint_space(checkpoint: Path, data: list[str], out: Path, progress: Progress) -> None:
+    """Write npz: keys [N] str, embeddings [N, D] float16 unit vectors of the float image tower of `checkpoint`."""
+    model, facts = load_checkpoint(checkpoint)
+    pairs = read_pairs(data, progress)
+    check_distinct(pairs.keys)
+    progress.stage("teacher image embeddings", len(pairs))
+    rows = embed_pictures(model, pairs, facts.preprocess.size[0], progress)
+    _save(out, dict(zip(pairs.keys, rows.numpy().astype(np.float16), strict=True)))
+    progress.done()
+
+
 def _batches(items: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -124,7 +139,9 @@ def main() -> int:
     text.add_argument("--model", type=Path, required=True)
     text.add_argument("--phrases", type=Path, nargs="*", default=[], help="text files, one phrase a line")
     text.add_argument("--bank", type=Path, help="npz whose names are phrases too")
-    for kind in (image, text):
+    own = kinds.add_parser("checkpoint", help="the image tower of one of our own checkpoints over the training images")
+    own.add_argument("--checkpoint", type=Path, required=True)
+    for kind in (image, text, own):
         kind.add_argument("--data", nargs="*", default=[], help="shards, class folders or CSV; globs allowed")
         kind.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -132,6 +149,8 @@ def main() -> int:
         with progress_for(sys.stderr) as progress:
             if options.kind == "image":
                 image_space(options.onnx, options.data, options.out, options.threads, progress)
+            elif options.kind == "checkpoint":
+                checkpoint_space(options.checkpoint, options.data, options.out, progress)
             else:
                 text_space(options.model, options.phrases, options.bank, options.data, options.out, progress)
     except EdgeclipError as error:

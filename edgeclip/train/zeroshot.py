@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgeclip.progress import Progress, Silent
 from edgeclip.train.data import PairSet, centre_square
 from edgeclip.train.towers import DualEncoder
 
@@ -16,14 +17,16 @@ TextEncoder = Callable[[list[str]], Tensor]  # phrases -> [L, D] unit rows
 EMBED_BATCH = 128
 
 
-def embed_pictures(model: DualEncoder, pairs: PairSet, side: int) -> Tensor:
+def embed_pictures(model: DualEncoder, pairs: PairSet, side: int, progress: Progress | None = None) -> Tensor:
     """[N, D] unit embeddings of every picture's centre square, no augmentation."""
+    progress = progress or Silent()
     rows = []
     with torch.inference_mode():
         for start in range(0, len(pairs), EMBED_BATCH):
             stop = min(start + EMBED_BATCH, len(pairs))
             pixels = np.stack([centre_square(pairs.picture(index), side) for index in range(start, stop)])
             rows.append(model.encode_image(normalised(torch.from_numpy(pixels))))
+            progress.advance(stop - start)
     return torch.cat(rows)
 
 

@@ -10,6 +10,7 @@ from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, latencies_ms
 from edgeclip.build.page import as_html
+from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
 from edgeclip.build.report import Candidate, FloatFigures, Report, as_markdown, choose, judge, keep, require, verdict
 from edgeclip.errors import DataError
@@ -164,3 +165,24 @@ def test_markdown_names_every_engine_and_why_it_was_refused() -> None:
     text = as_markdown(report([candidate("a.tflite", 1.0), candidate("b.tflite", 1.0, 0.5)]))
     assert "- a.tflite: kept" in text
     assert "- b.tflite: mean-centred cosine 0.5000 is below 0.99" in text
+
+
+def test_openvino_is_added_where_it_is_the_fastest_of_all_and_only_there() -> None:
+    tflite, qdq = candidate("image.static.tflite", 2.0), candidate("image.onnx", 9.0, precision=QDQ)
+    for ms, centred, kept in ((1.5, 0.995, True), (1.99, 0.995, False), (3.0, 0.995, False), (1.0, 0.9, False)):
+        other = candidate("image.openvino.onnx", ms, centred, ON_OPENVINO)
+        judged = [judge(c, Gates(), ("litert",)) for c in (tflite, qdq, other)]
+        assert [c.kept for c in keep(judged, ("tflite", "onnx"))] == [True, True, kept], ms
+
+
+def test_what_openvino_alone_computes_right_is_no_engine_for_others() -> None:
+    judged = [candidate("image.onnx", 9.0, 0.5, QDQ), candidate("image.openvino.onnx", 1.0, 0.999, ON_OPENVINO)]
+    with pytest.raises(DataError, match=r"image\.onnx"):
+        require(report(judged))
+
+
+def test_an_edge_tpu_takes_static_int8_alone() -> None:
+    kinds = {"image.static.tflite": "int8 static", "image.dynamic.tflite": DYNAMIC, "image.float.tflite": "float32"}
+    judged = [judge(candidate(file, 1.0, 1.0, kind), Gates(), ("edgetpu",)) for file, kind in kinds.items()]
+    assert [bool(c.refused) for c in judged] == [False, True, True]
+    assert not judge(candidate("text.tflite", 1.0, 1.0, "int8 weights"), Gates(), ("edgetpu",)).refused

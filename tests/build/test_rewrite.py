@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -12,12 +13,13 @@ from clip_vit import ClipViT, QuickGELU
 from small import facts, write_graph
 from torch import nn
 
+from edgeclip.build.capture import with_outputs
 from edgeclip.build.exporter import sample_images
 from edgeclip.build.graphs import ImageGraph
 from edgeclip.build.onnxgraph import session
-from edgeclip.build.rewrite import add_to_bias, rescale, whole_pixels
+from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixels
 from edgeclip.build.sites import Graph, Site, sites_of
-from edgeclip.build.spec import Entry, Spec, by_greatest, load_spec, quantized, quantized_graph
+from edgeclip.build.spec import Entry, Spec, by_greatest, compute_apart, load_spec, quantized, quantized_graph
 from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.train.towers import ConvTower, DualEncoder, ViTTower
 
@@ -179,3 +181,25 @@ def test_spec_without_entries_is_the_float_graph(graphs: dict[str, Graph]) -> No
     frame = sample_images(32, 32)[:1]
     got = outputs(quantized(graph, sites_of(graph, KINDS), Spec({})), frame)
     assert np.array_equal(got, outputs(graph.build(), frame))
+
+
+@pytest.mark.parametrize("kind", ["gelu", "quick"])
+def test_channels_apart_are_float_and_the_others_as_they_were(graphs: dict[str, Graph], kind: str) -> None:
+    graph, frame = graphs[kind], sample_images(32, 32)[:1]
+    site = next(site for site in sites_of(graph, KINDS) if site.origin == "gate")
+    apart, split = (3, 40), graph.copy()
+    for layer in site.layers:
+        compute_apart(split, layer, site.source, list(apart))
+        stored = split.arrays[product_of(split, layer).input[1]]
+        along = stored if stored.shape == layer.shape else stored.T
+        assert not along[list(apart)].any()
+    assert np.allclose(outputs(split.build(), frame), outputs(graph.build(), frame), atol=2e-6)
+    # int8 that reaches as far as the others alone: what it clips is what is computed apart
+    model, names = graph.build(), [site.source]
+    with_outputs(model, names)
+    value = session(model.SerializeToString()).run(names, {graph.input: frame})[0]
+    others = np.delete(np.abs(value).reshape(-1, site.channels), apart, 1)
+    near = Entry(site.source, tuple(layer.name for layer in site.layers), float(others.max()), float(others.max()))
+    spec = Spec({site.source: msgspec.structs.replace(near, apart=apart)})
+    wanted = outputs(graph.build(), frame)
+    assert np.abs(outputs(quantized(graph, [site], spec), frame) - wanted).max() < 0.02

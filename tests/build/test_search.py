@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -10,15 +11,16 @@ import pytest
 import torch
 from small import facts, textured, write_graph
 
-from edgeclip.build.capture import capture, embeddings
+from edgeclip.build.capture import capture, embeddings, sample
+from edgeclip.build.findings import Findings
 from edgeclip.build.graphs import ImageGraph
-from edgeclip.build.local import Local
+from edgeclip.build.local import Local, outliers
 from edgeclip.build.measure import distance
 from edgeclip.build.quantize import match
 from edgeclip.build.recipe import Search
 from edgeclip.build.search import search, searches
 from edgeclip.build.sites import Graph, Layer, sites_of
-from edgeclip.build.spec import quantized
+from edgeclip.build.spec import Spec, quantized
 from edgeclip.build.tflite import Operator
 from edgeclip.progress import Silent
 from edgeclip.train.towers import DualEncoder, ViTTower
@@ -45,17 +47,27 @@ def frames() -> list[np.ndarray]:
     return [cv2.resize(picture, (32, 32))[None] for picture in textured(48)]
 
 
+def searched(
+    graph: Graph, frames: list[np.ndarray], recipe: Search, gate: float, budget_s: float = 600.0
+) -> tuple[Spec, Findings]:
+    sites = sites_of(graph, KINDS)
+    seen = sample(graph, sites, frames, recipe.frames)
+    return search(graph, sites, seen, recipe, gate, time.monotonic() + budget_s, Silent())
+
+
 def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(
         observers=("min-max", "percentile-99.99", "mse"), smooth=(0.5, 0.75), centre=("mean", "middle"),
-        whole_pixels=True, bias_correction=True, sensitivity=True, frames=16,
+        whole_pixels=True, bias_correction=True, weight_rounding=True,
+        outliers_apart=True, sensitivity=True, frames=16,
     )  # fmt: skip
     sites = sites_of(graph, KINDS)
-    spec, found = search(graph, sites, frames[:32], recipe, 0.99, 600.0, Silent())
-    remedies = ["observers", "smoothing behind LayerNorm", "smoothing behind GELU", "whole pixels", "bias correction"]
-    assert [trial.remedy for trial in found.trials[:6]] == ["min-max", *remedies]
-    left = [trial.remedy for trial in found.trials[:6] if not trial.kept]
-    assert [trial.remedy for trial in found.trials[6:]] == [f"{remedy}, again" for remedy in left]
+    spec, found = searched(graph, frames[:32], recipe, 0.99)
+    smoothing = [f"smoothing {where}" for where in ("behind LayerNorm", "behind GELU", "elsewhere")]
+    remedies = ["observers", "outliers apart", *smoothing, "whole pixels", "bias correction"]
+    assert [trial.remedy for trial in found.trials[:8]] == ["min-max", *remedies]
+    left = [trial.remedy for trial in found.trials[:8] if not trial.kept]
+    assert [trial.remedy for trial in found.trials[8:]] == [*(f"{remedy}, again" for remedy in left), "weight rounding"]
     kept = [trial.centred for trial in found.trials if trial.kept]
     assert kept == sorted(kept)
     held_out = frames[32:]
@@ -69,18 +81,18 @@ def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, 
 
 def test_fallback_leaves_costly_layers_float_until_the_gate_holds(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(sensitivity=True, fallback=True, most_float=4, frames=16)
-    spec, found = search(graph, sites_of(graph, KINDS), frames[:32], recipe, 0.9999, 600.0, Silent())
+    spec, found = searched(graph, frames[:32], recipe, 0.9999)
     assert len(found.floating) == 4
     assert found.floating == sorted(spec.floats())
     assert found.sensitivity[0].floating
     assert found.trials[-1].centred > found.trials[0].centred
-    unneeded = search(graph, sites_of(graph, KINDS), frames[:32], recipe, 0.0, 600.0, Silent())[1]
+    unneeded = searched(graph, frames[:32], recipe, 0.0)[1]
     assert unneeded.floating == []
 
 
 def test_a_spent_budget_stops_the_search_with_what_it_has(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(smooth=(0.5,), sensitivity=True, fallback=True, frames=8)
-    spec, found = search(graph, sites_of(graph, KINDS), frames[:8], recipe, 0.99, 0.0, Silent())
+    spec, found = searched(graph, frames[:8], recipe, 0.99, budget_s=0.0)
     assert found.out_of_time
     assert [trial.remedy for trial in found.trials] == ["min-max"]
     assert spec.floats() == []
@@ -105,6 +117,25 @@ def test_smoothing_and_correction_lower_a_layers_own_error(graph: Graph, frames:
     assert amount.shape == (32,)
 
 
+def test_outliers_apart_leave_a_layer_less_error(graph: Graph, frames: list[np.ndarray]) -> None:
+    sites = sites_of(graph, KINDS)
+    seen = capture(graph, sites, frames[:16], 16)
+    site = next(site for site in sites if site.name == "blocks.0.fc2")
+    found = outliers(seen[site.source])
+    assert found == (3,)  # the channel that is always large
+    whole, without = (Local(graph, site, seen[site.source], apart) for apart in ((), found))
+    plain, spared = whole.plain(["min-max"]), without.plain(["min-max"])
+    assert spared.error < 0.2 * plain.error
+    assert spared.entry.apart == found
+    smooth = without.rewritten(["min-max"], [0.5], ["mean"])
+    assert smooth.scale is None or smooth.scale[3] == 1.0
+    assert smooth.shift is None or smooth.shift[3] == 0.0
+    recipe = Search(smooth=(0.5,), centre=("mean",), outliers_apart=True, weight_rounding=True, frames=16)
+    spec, told = searched(graph, frames[:32], recipe, 0.99)
+    kept = {trial.remedy.removesuffix(", again") for trial in told.trials if trial.kept}
+    assert (spec.entries[site.source].apart == found) == ("outliers apart" in kept)
+
+
 def test_capture_keeps_the_class_token_and_the_whole_range(graph: Graph, frames: list[np.ndarray]) -> None:
     sites = sites_of(graph, KINDS)
     site = next(site for site in sites if site.name == "blocks.0.qkv")
@@ -125,8 +156,7 @@ def test_layers_match_operators_in_order_or_not_at_all() -> None:
 
 
 def test_spec_files_are_small_and_plain(graph: Graph, tmp_path: Path, frames: list[np.ndarray]) -> None:
-    sites = sites_of(graph, KINDS)
-    spec, _ = search(graph, sites, frames[:8], Search(smooth=(0.5,), frames=8), 0.99, 600.0, Silent())
+    spec, _ = searched(graph, frames[:8], Search(smooth=(0.5,), frames=8), 0.99)
     spec.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "spec.npz"}
     assert "blocks.0.qkv" in (tmp_path / "spec.json").read_text()

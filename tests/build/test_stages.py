@@ -105,7 +105,7 @@ def test_int8_engines_are_about_a_byte_a_parameter(built: tuple[BuildResult, Pat
 
 def test_both_schemes_were_measured_and_one_is_kept(built: tuple[BuildResult, Path]) -> None:
     images = {candidate.file: candidate for candidate in built[0].report.images}
-    assert set(images) == {
+    assert set(images) - {"image.openvino.onnx"} == {  # which is there where OpenVINO is installed
         "image.static.tflite",
         "image.dynamic.tflite",
         "image.onnx",

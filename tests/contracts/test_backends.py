@@ -27,7 +27,12 @@ from edgeclip.errors import DataError, EngineError, UsageError
 from edgeclip.runtime import backends
 from edgeclip.runtime.backends import BACKENDS, NAMES, default_threads, load_engine
 
-MODULES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "onnxruntime": "onnxruntime"}
+MODULES = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+}
 FORMATS = {backend.name: form for form, listed in BACKENDS.items() for backend in listed}
 # Plans are another suite's: they need a GPU, or tests/fake_tensorrt.py.
 HERE = [name for name in NAMES if name in MODULES and importlib.util.find_spec(MODULES[name]) is not None]
@@ -121,7 +126,7 @@ def test_an_engine_that_turns_nan_later_is_refused_then(tmp_path: Path, name: st
     bundle = with_engines(tmp_path / "b", weights, FORMATS[name])
     opened = load_engine(bundle, "image", backend=name)
     opened.run(np.full((1, SIZE, SIZE, 3), 255, np.uint8))
-    if name == "onnxruntime":  # TFLite's L2 norm makes zeros of it, which the golden frames find
+    if name in ("onnxruntime", "openvino"):  # TFLite's L2 norm makes zeros of it, which the golden frames find
         with pytest.raises(EngineError, match="not finite"):
             opened.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
 
@@ -199,6 +204,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         "litert": "ai_edge_litert.interpreter",
         "tflite_runtime": "tflite_runtime",
         "onnxruntime": "onnxruntime",
+        "openvino": "openvino",
     }
     for module in modules:
         monkeypatch.delitem(sys.modules, f"edgeclip.runtime.backends.{module}", raising=False)
@@ -208,16 +214,22 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 def test_where_nothing_runs_every_candidate_and_its_remedy_is_named(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without(monkeypatch, "litert", "tflite_runtime", "onnxruntime")
+    without(monkeypatch, "litert", "tflite_runtime", "onnxruntime", "openvino")
     with pytest.raises(EngineError) as raised:
         load_engine(tiny, "image")
     assert raised.value.exit_code == 69
-    for candidate in ("image.tflite with litert", "image.tflite with tflite-runtime", "image.onnx with onnxruntime"):
+    for candidate in (
+        "image.tflite with litert",
+        "image.tflite with tflite-runtime",
+        "image.onnx with onnxruntime",
+        "image.onnx with openvino",
+    ):
         assert candidate in raised.value.message
     for remedy in (
         "pip install ai-edge-litert",
         "pip install tflite-runtime 'numpy<2'",
         "pip install 'edgeclip[onnx]'",
+        "pip install 'edgeclip[openvino]'",
     ):
         assert remedy in raised.value.hint
 
@@ -286,3 +298,13 @@ def test_loading_says_nothing_on_the_terminal(tiny_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stderr == "ERROR: a complaint\nafter\n"
     assert done.stdout == ""
+
+
+def test_an_engine_for_openvino_gives_way_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build lists one file twice where OpenVINO was the fastest: for it first, and for ONNX Runtime."""
+    twice = (engine("image", "onnx", "openvino"), engine("image", "onnx", "onnxruntime"), engine("text", "onnx"))
+    bundle = open_bundle(write_bundle(tmp_path / "b", engines=twice))
+    if "openvino" in HERE:
+        assert load_engine(bundle, "image").runtime.startswith("OpenVINO")
+    without(monkeypatch, "openvino")
+    assert load_engine(bundle, "image").runtime.startswith("ONNX Runtime")

@@ -14,7 +14,7 @@ from edgeclip.runtime.sinks import NEEDS_PATH, SINKS, make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame, Sink
 
-PATHS = {"jsonl": "out.jsonl", "snapshot": "out.png", "video": "out.mp4"}
+PATHS = {"decisions": "decisions.jsonl", "jsonl": "out.jsonl", "snapshot": "out.png", "video": "out.mp4"}
 
 
 @pytest.fixture

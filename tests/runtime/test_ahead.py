@@ -96,6 +96,103 @@ def test_no_source_keeps_another_from_its_turn() -> None:
     assert len({source for _, source in seen[:10]}) == 2
 
 
+def test_an_engine_that_takes_several_gets_what_waits_of_all_sources_in_their_turns() -> None:
+    feeds = [Feed(6, name="a"), Feed(6, name="b"), Feed(2, name="c", error=SourceError("gone"))]
+    groups: list[list[str]] = []
+
+    def look(ahead: Ahead) -> None:
+        for group in ahead.groups(never, most=4):
+            groups.append([f"{prepared.frame.source}{prepared.frame.index}" for prepared in group])
+            time.sleep(0.1)
+
+    with Ahead(feeds, Preprocess) as ahead:
+        time.sleep(0.2)
+        with pytest.raises(SourceError, match="gone"):
+            look(ahead)
+    assert sorted(groups[0][:3]) == ["a0", "b0", "c0"]
+    assert all(len(group) <= 4 for group in groups)
+    assert "c1" in {name for group in groups for name in group}  # nothing is lost that came before the error
+    for name in "ab":
+        indices = [int(seen[1:]) for group in groups for seen in group if seen[0] == name]
+        assert indices == list(range(len(indices)))
+
+
+def test_a_group_is_never_waited_for() -> None:
+    with Ahead([Ticking(20, "yard"), Ticking(20, "door")], Preprocess) as ahead:
+        end_s = time.monotonic() + 1.0
+        ages_ms = [
+            (time.monotonic_ns() - prepared.frame.captured_ns) / 1e6
+            for group in ahead.groups(lambda: time.monotonic() > end_s, most=8)
+            for prepared in group
+        ]
+    assert len(ages_ms) > 20
+    assert np.median(ages_ms) < 25.0
+
+
+class Ticking(Feed):
+    """A live source at a rate of its own."""
+
+    def __init__(self, fps: float, name: str) -> None:
+        super().__init__(0, live=True, name=name)
+        self._period_s = 1.0 / fps
+
+    def frames(self) -> Iterator[Frame]:
+        index = 0
+        while not self.stopped:
+            time.sleep(self._period_s)
+            yield Frame(np.zeros((2, 2, 3), np.uint8), index, time.monotonic_ns(), 0, self._name)
+            index += 1
+
+
+def seen_within(feeds: list[Feed], seconds: float, engine_s: float) -> dict[str, list[float]]:
+    """What an engine that takes engine_s for a frame gets to see: the ages in milliseconds, by source."""
+    ages_ms: dict[str, list[float]] = {feed._name: [] for feed in feeds}
+    end_s = time.monotonic() + seconds
+    with Ahead(feeds, Preprocess) as ahead:
+        for prepared in ahead.frames(lambda: time.monotonic() > end_s):
+            time.sleep(engine_s)
+            ages_ms[prepared.frame.source].append((time.monotonic_ns() - prepared.frame.captured_ns) / 1e6)
+    return ages_ms
+
+
+def test_a_source_that_floods_starves_no_other() -> None:
+    """Two cameras beside a source without end that is as fast as it can: the engine is theirs in turn."""
+    feeds: list[Feed] = [Feed(10**9, name="flood"), Ticking(10, "yard"), Ticking(10, "door")]
+    ages_ms = seen_within(feeds, 2.0, engine_s=0.02)
+    for camera in ("yard", "door"):
+        assert len(ages_ms[camera]) >= 14, ages_ms  # of 20: all that came, but for a busy machine
+        assert np.median(ages_ms[camera]) < 3 * 20 + 30  # its own turn, and at most one of each other's
+    assert len(ages_ms["flood"]) > 20
+
+
+def test_two_floods_share_the_engine_evenly() -> None:
+    """A film, which queues its frames, and a live source, which replaces them."""
+    ages_ms = seen_within([Feed(10**9, name="film"), Ticking(1000, "live")], 1.5, engine_s=0.01)
+    film, live = len(ages_ms["film"]), len(ages_ms["live"])
+    assert 0.8 < film / live < 1.25
+
+
+def test_a_limited_lane_takes_so_many_frames_a_second_and_counts_the_others() -> None:
+    feed = Ticking(100, "yard")
+    end_s = time.monotonic() + 2.0
+    ahead = Ahead([feed], Preprocess)
+    lane = ahead.lanes[0]
+    lane.max_fps = 10.0
+    with ahead:
+        seen = list(ahead.frames(lambda: time.monotonic() > end_s))
+    assert 14 <= len(seen) <= 22
+    assert lane.drops > 50
+
+
+def test_a_limited_film_is_slowed_and_loses_nothing() -> None:
+    ahead = Ahead([Feed(10)], Preprocess)
+    ahead.lanes[0].max_fps = 50.0
+    began_s = time.monotonic()
+    with ahead:
+        assert [prepared.frame.index for prepared in ahead.frames(never)] == list(range(10))
+    assert time.monotonic() - began_s > 0.15
+
+
 def test_a_lost_source_is_reported_after_its_last_frame() -> None:
     with Ahead([Feed(3, error=SourceError("gone"))], Preprocess) as ahead:
         frames = ahead.frames(never)

@@ -11,6 +11,7 @@ from edgeclip.runtime.evidence import (
     MATCHED,
     Null,
     Unknown,
+    alike,
     likeness,
     log_odds,
     measure_null,
@@ -67,6 +68,14 @@ def test_log_odds_are_finite_and_rise_with_the_cosine(positive: float, negative:
     assert np.isfinite(found).all()
     assert np.abs(found).max() <= LIMIT
     assert found[1] >= found[0]
+
+
+def test_texts_are_alike_in_what_they_do_not_share_with_all_others() -> None:
+    common = np.array([3.0, 0.0, 0.0], np.float32)
+    texts = common + np.array([[0, 1, 0], [0, 0.9, 0.1], [0, -1, 0]], np.float32)
+    found = alike(texts, texts, common)
+    assert found[0, 1] > 0.95
+    assert found[0, 2] == pytest.approx(-1.0)
 
 
 def test_the_null_is_that_of_unrelated_pairs() -> None:

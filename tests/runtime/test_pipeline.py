@@ -99,6 +99,21 @@ def no_check(batch: Batch, embeddings: Embeddings) -> None:
     return
 
 
+class SeveralAtOnce(Brightness):
+    """Takes up to four; keeps how many it was given."""
+
+    input_shape = (4, 2, 2, 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[int] = []
+
+    def run(self, batch: npt.NDArray[np.uint8]) -> Embeddings:
+        self.given.append(len(batch))
+        time.sleep(0.01)
+        return np.concatenate([super(SeveralAtOnce, self).run(row[None]).copy() for row in batch])
+
+
 def ran(
     *feeds: Pictures,
     sinks: tuple[Sink, ...] = (),
@@ -109,9 +124,10 @@ def ran(
     stop: Callable[[], bool] = lambda: False,
     max_frames: int | None = None,
     pause_s: float = 0.0,
+    engine: Brightness | None = None,
 ) -> Summary:
     pipeline = Pipeline(
-        engine=Brightness(pause_s),
+        engine=engine or Brightness(pause_s),
         bank=BANK,
         scoring=HARD,
         tracks=tracks or [Track(0.0, None) for _ in feeds],
@@ -302,8 +318,24 @@ def test_a_frame_is_delivered_while_the_engine_runs_the_next() -> None:
     assert meeting.attended == 2
 
 
+def test_an_engine_that_takes_several_decides_frames_of_all_sources_at_once() -> None:
+    kept, engine = Kept(), SeveralAtOnce()
+    feeds = [Pictures([0, 255] * 10, name="a"), Pictures([255, 0] * 10, name="b"), Pictures([0] * 20, name="c")]
+    summary = ran(*feeds, sinks=(kept,), engine=engine)
+    assert summary.frames == 60
+    assert max(engine.given) == 4
+    for source, greys in (("a", [0, 255] * 10), ("b", [255, 0] * 10), ("c", [0] * 20)):
+        labels = [decision.label for decision in kept.decisions if decision.source == source]
+        assert labels == ["bright" if grey else "dark" for grey in greys]
+
+
+def test_a_limit_of_frames_holds_within_what_an_engine_took_at_once() -> None:
+    feeds = [Pictures([0] * 20, name="a"), Pictures([0] * 20, name="b")]
+    assert ran(*feeds, engine=SeveralAtOnce(), max_frames=7).frames == 7
+
+
 def watches(*some: Watch) -> WatchBank:
-    background = Background(np.zeros((0, 2), np.float32), Null(0.0, 0.25, 0.0, 1.0))
+    background = Background(np.zeros((1, 2), np.float32), Null(0.0, 0.25, 0.0, 1.0))
     rows = {"dark": 0, "bright": 1}
 
     def embed(labels: Sequence[Label]) -> TextBank:

@@ -51,6 +51,7 @@ def test_a_text_or_a_list_of_them_and_what_is_left_away(tmp_path: Path) -> None:
         ("watches:\n  - name: a\n    prompts: x\n    negatives: x\n", 2, "negatives"),
         ("watches:\n  - name: a\n  - name: A\n", 1, "twice"),
         ("labels: [{a: x, b: y}]\n", 1, "one `name"),
+        ("watches: [{name: a, prompts: ' '}]\n", 1, "blank"),
         ("unknown: 0.1\n", 1, "what to look for"),
         ('watches: [{name: "a\\u001b[2J"}]\n', 1, "control character"),
     ],

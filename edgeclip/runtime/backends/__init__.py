@@ -57,6 +57,12 @@ BACKENDS = {
             ("onnx", "onnxruntime"),
             "pip install 'edgeclip[onnx]'",
         ),
+        Backend(
+            "openvino",
+            "edgeclip.runtime.backends.openvino:OpenVinoEngine",
+            ("onnx", "onnxruntime", "openvino"),
+            "pip install 'edgeclip[openvino]'",
+        ),
     ),
     PLAN: tuple(
         Backend(name, "edgeclip.runtime.backends.tensorrt:TensorRTEngine", (name,), INSTALL[name])

@@ -7,8 +7,10 @@ from edgeclip.registry import resolve
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Sink
 
+# jsonl is decisions where there are no watches; with watches it takes events instead (edgeclip.events).
 # scheme -> callable(target, setting) -> Sink; target is what follows "scheme:"
 SINKS = {
+    "decisions": "edgeclip.runtime.sinks.jsonl:to_file",
     "jsonl": "edgeclip.runtime.sinks.jsonl:to_file",
     "lines": "edgeclip.runtime.sinks.lines:Lines",
     "snapshot": "edgeclip.runtime.sinks.snapshot:Snapshot",
@@ -16,7 +18,7 @@ SINKS = {
     "table": "edgeclip.runtime.sinks.table:Table",
     "video": "edgeclip.runtime.sinks.video:Video",
 }
-NEEDS_PATH = frozenset({"jsonl", "snapshot", "video"})
+NEEDS_PATH = frozenset({"decisions", "jsonl", "snapshot", "video"})
 
 
 def make_sink(uri: str, setting: Setting) -> Sink:

@@ -1,0 +1,256 @@
+"""A few taught pictures of some labels, and the text classifier of all of them, become one classifier. No training.
+
+Three ways are known to work, each best somewhere, and each is a closed form over embeddings:
+
+    cache       every shot votes for its label by affinity exp(-beta (1 - k.x)): Zhang et al., "Tip-Adapter:
+                Training-free Adaption of CLIP for Few-shot Classification", 2022
+    prototypes  the mean direction of a label's shots: Snell et al., "Prototypical Networks", 2017
+    probe       a linear probe, ridge regression of the labels on the shots, added to the text classifier and so
+                shrunk towards it; best where there are many shots
+
+Each is added to the text's similarities with a weight; where every label was taught, the text may count for less. Way
+and weights are what predict left-out shots best
+(leave-one-out, in closed form), while the *negatives*, which show no taught label, stay what the text says they are.
+
+Embeddings of pictures lie in a narrow cone (Liang et al., "Mind the Gap", 2022): any two have a high cosine. All of
+this therefore works on directions from the cone's centre, where pictures of unrelated things are about at right angles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeclip.runtime.taught import Refinement
+from edgeclip.types import Embeddings
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+WAYS = ("prototypes", "cache", "probe")
+WEIGHTS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)  # in logits
+BETAS = (2.0, 5.0, 10.0)
+RIDGES = (0.3, 1.0, 3.0)
+TEXT_SHARES = (1.0, 0.5, 0.2)  # of the text, where every label was taught
+FIRST_RIDGE, FIRST_WEIGHT = 1.0, 32.0  # of the probe, where no label has a second shot to judge by
+FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
+LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
+MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
+ENOUGH = 0.8  # of what the loss can gain, where some labels are not taught: more weight would cost these
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was chosen.
+
+    refinement: to add to similarities; None where the text alone predicts left-out shots best.
+    way: "text", or one of WAYS; weight: in logits. text, taught: fraction of the shots that the text alone, and this,
+    take for their label, each shot left out; taught is None where no label has two shots.
+    """
+
+    refinement: Refinement | None
+    way: str
+    weight: float
+    text: float
+    taught: float | None
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Shots first, then negatives: M = N + B rows.
+
+    keys: [M, D] unit vectors, from `centre` [D]. own: [N] the shots' labels, in 0..K. targets: [M, K], 1 at a shot's
+    own. weights: [M] in losses and regressions. logits: [M, L] by the text alone. wanted: [M] columns of logits.
+    """
+
+    keys: Floats
+    centre: Floats
+    own: Rows
+    targets: Floats
+    weights: Floats
+    logits: Floats
+    wanted: Rows
+
+    @property
+    def shots(self) -> int:
+        return len(self.own)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One way with its shape (beta, or ridge), and the scores [M, K] it gives each row with that row left out."""
+
+    way: str
+    shape: float
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A setting with its weight, and the text's share. right: fraction of the shots recognised."""
+
+    loss: float
+    weight: float
+    share: float
+    setting: _Setting
+    right: float
+
+
+def fit(
+    texts: Embeddings, scale: float, shots: Embeddings, rows: Rows, background: Embeddings, ways: tuple[str, ...] = WAYS
+) -> Fit:
+    """The classifier for texts [L, D] of which shots [N, D] show the rows [N]. All unit vectors, float32.
+
+    scale: of the bundle's scoring. background [B, D]: pictures of whatever. ways: to choose from.
+    """
+    columns = np.unique(rows)  # [K]
+    others = _nearest_others(texts, columns, shots)
+    some = np.concatenate([columns, others])  # the labels that have a say, those taught first
+    own = np.searchsorted(columns, rows)
+    examples = _examples(texts[some].astype(np.float64), scale, shots.astype(np.float64), own, background)
+    counts = np.bincount(own)
+    judged = np.concatenate([counts[own] > 1, np.ones(len(examples.keys) - len(own), bool)])
+    text_right = _right(examples.logits, own)
+    doubt = 1.0 - float(_probability(examples.logits[: len(own)], own).mean())
+    weight = FIRST_WEIGHT * doubt**4  # the less the text knows the shots, the more these are needed
+    chosen = _refinement(examples, _Setting("probe", FIRST_RIDGE, np.empty(0)), weight / scale, columns)
+    first = Fit(chosen, "probe", weight, text_right, None)
+    if not (counts > 1).any():
+        return first
+
+    start = _loss(examples.logits, examples, judged)
+    tried: list[_Trial] = []
+    for setting in _settings(examples, ways):
+        for share in (1.0,) if len(others) else TEXT_SHARES:
+            for weight in WEIGHTS:
+                refined = share * examples.logits
+                refined[:, : len(columns)] += weight * setting.scores
+                loss = _loss(refined, examples, judged)
+                tried.append(_Trial(loss, weight, share, setting, _right(refined, own)))
+    best = min(tried, key=lambda one: one.loss)
+    weak = best.loss >= start or (best.weight < first.weight and best.share == 1.0)
+    if weak and counts.max() < FEW:
+        return first
+    if best.loss >= start:
+        return Fit(None, "text", 0.0, text_right, text_right)
+    if len(others):
+        limit = start - ENOUGH * (start - best.loss)
+        best = next(one for one in tried if one.setting is best.setting and one.loss <= limit)
+    refinement = _refinement(examples, best.setting, best.weight / scale, columns, best.share)
+    return Fit(refinement, best.setting.way, best.weight, text_right, best.right)
+
+
+def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows:
+    others = np.setdiff1d(np.arange(len(texts)), columns)
+    near = (texts[others] @ shots.T).max(axis=1)
+    return others[np.argsort(-near, kind="stable")[:MOST_OTHERS]]
+
+
+def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background: Embeddings) -> _Examples:
+    """texts: of the K taught labels, then of others. Negatives are the background, and for each of the others pictures
+    of it that might be: of the background and of the shots, with the text that fits them best exchanged for its own."""
+    count = int(own.max()) + 1
+    others = np.repeat(np.arange(count, len(texts)), 2)
+    donors = np.concatenate([background.astype(np.float64), shots])
+    turn = np.arange(len(others))
+    from_shots = len(background) + (turn // 2) % len(shots)
+    donor = np.where(turn % 2 == 0, (turn // 2) % len(background), from_shots)
+    shown = texts[(donors @ texts.T).argmax(axis=1)]
+    supposed = _unit(donors[donor] + texts[others] - shown[donor])
+    pictures = np.concatenate([donors[: len(background)], supposed])
+    centre = np.concatenate([background, _means(shots, own)]).mean(axis=0)  # a taught label counts as one picture
+    everything = np.concatenate([shots, pictures])
+    logits = scale * everything @ texts.T
+    seen = logits[len(shots) : len(shots) + len(background)].argmax(axis=1)
+    targets = np.zeros((len(everything), count))
+    targets[np.arange(len(shots)), own] = 1.0
+    each = min(1.0, len(shots) / (1 if len(others) else count) / len(pictures))
+    weights = np.concatenate([np.ones(len(shots)), np.full(len(pictures), each)])
+    keys = _unit(everything - centre)
+    return _Examples(keys, centre, own, targets, weights, logits, np.concatenate([own, seen, others]))
+
+
+def _settings(examples: _Examples, ways: tuple[str, ...]) -> Iterator[_Setting]:
+    keys, own, shots = examples.keys, examples.own, examples.shots
+    if "prototypes" in ways:
+        sums = _sums(examples)
+        scores = keys @ _unit(sums).T
+        scores[np.arange(shots), own] = (keys[:shots] * _unit(sums[own] - keys[:shots])).sum(axis=1)
+        yield _Setting("prototypes", 0.0, scores)
+    if "cache" in ways:
+        near = keys @ keys[:shots].T  # [M, N]
+        for beta in BETAS:
+            affinity = np.exp(beta * (near - 1.0))
+            affinity[np.arange(shots), np.arange(shots)] = 0.0
+            yield _Setting("cache", beta, affinity @ _votes(examples))
+    if "probe" in ways:
+        for ridge in RIDGES:
+            inverse, residual, linear = _ridge(examples, ridge)
+            fitted = keys @ linear
+            leverage = (((keys @ inverse) * keys).sum(axis=1) * examples.weights)[:, None]
+            yield _Setting("probe", ridge, (fitted - leverage * residual) / (1.0 - leverage))
+
+
+def _refinement(examples: _Examples, chosen: _Setting, weight: float, columns: Rows, share: float = 1.0) -> Refinement:
+    """weight: in similarities."""
+    centre = _f32(examples.centre)
+    if chosen.way == "cache":
+        keys = _f32(examples.keys[: examples.shots].T)
+        return Refinement(columns, centre, keys, share, _f32(weight * _votes(examples)), chosen.shape)
+    if chosen.way == "prototypes":
+        linear = _unit(_sums(examples)).T
+    else:
+        _, _, linear = _ridge(examples, chosen.shape)
+    return Refinement(columns, centre, _f32(weight * linear), share)
+
+
+def _sums(examples: _Examples) -> Floats:
+    """[K, D]: of each label's shots."""
+    return np.asarray(examples.targets.T @ examples.keys)
+
+
+def _votes(examples: _Examples) -> Floats:
+    """[N, K]. Sixteen shots of a label say four times as much as one, not sixteen times."""
+    counts = np.bincount(examples.own)[examples.own]
+    return np.asarray(examples.targets[: examples.shots] / np.sqrt(counts)[:, None])
+
+
+def _ridge(examples: _Examples, ridge: float) -> tuple[Floats, Floats, Floats]:
+    """(Z'WZ + ridge I)^-1 [D, D], the targets less their mean [M, K], and what regresses these on the keys [D, K]."""
+    keys, weights = examples.keys, examples.weights[:, None]
+    inverse = np.asarray(np.linalg.inv(keys.T @ (weights * keys) + ridge * np.eye(keys.shape[1])), np.float64)
+    residual: Floats = examples.targets - (weights * examples.targets).sum(axis=0) / weights.sum()
+    return inverse, residual, inverse @ (keys.T @ (weights * residual))
+
+
+def _means(shots: Floats, own: Rows) -> Floats:
+    sums = np.zeros((int(own.max()) + 1, shots.shape[1]))
+    np.add.at(sums, own, shots)
+    return np.asarray(sums / np.bincount(own)[:, None])
+
+
+def _right(logits: Floats, own: Rows) -> float:
+    return float((logits[: len(own)].argmax(axis=1) == own).mean())
+
+
+def _loss(logits: Floats, examples: _Examples, judged: npt.NDArray[np.bool_]) -> float:
+    losses = -np.log(np.maximum(_probability(logits, examples.wanted), LEAST))
+    return float(np.average(losses[judged], weights=examples.weights[judged]))
+
+
+def _probability(logits: Floats, wanted: Rows) -> Floats:
+    """[M]: the softmax's at `wanted` [M]."""
+    some = logits[: len(wanted)]
+    shifted = np.exp(some - some.max(axis=1, keepdims=True))
+    return np.asarray(shifted[np.arange(len(wanted)), wanted] / shifted.sum(axis=1))
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+
+
+def _f32(values: Floats) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32)

@@ -1,0 +1,80 @@
+"""A run that goes on for months: tells the service manager how it is, takes a new configuration, drains and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from edgeclip.config import Config
+from edgeclip.errors import EdgeclipError
+from edgeclip.runtime.heartbeat import Heartbeat
+from edgeclip.runtime.journal import ERROR, Notice
+from edgeclip.runtime.notify import sd_notify
+from edgeclip.runtime.pace import Summary
+from edgeclip.runtime.probation import watch_bundle
+from edgeclip.runtime.reload import Reload
+from edgeclip.runtime.service import rehearse, serve
+from edgeclip.runtime.signals import ReloadSignal, StopSignals
+
+COMPILING_USEC = 3600 * 1_000_000  # an hour for the start, where a plan may have to be compiled in it
+
+
+def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[[str], None]) -> Summary:
+    """serve() what load() reads, until a signal or the end. SIGHUP: reload. Raises EdgeclipError.
+
+    A bundle that fails on probation gives way to the one before; so does a configuration that was accepted and yet does
+    not come up.
+    """
+    config, before = load(), None
+    heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
+    if config.recompile:
+        sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
+
+    def refused(error: Exception) -> None:
+        heartbeat.refused = told(error)
+        notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
+
+    def accept() -> Config:
+        fresh = load()
+        rehearse(fresh, stdout, notify)
+        return fresh
+
+    reload = Reload(accept, refused)
+    with StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
+
+        def over() -> bool:
+            if stop():
+                sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
+                return True
+            heartbeat.turn()
+            return reload.look()
+
+        while True:
+            trial = watch_bundle(config.bundle, config.probation_s, notify)
+            try:
+                summary = serve(config, stdout, notify, over, heartbeat, trial)
+            except (EdgeclipError, OSError) as error:
+                if trial.failed(error) and not stop():
+                    heartbeat.start_again(config.ready_timeout_s)
+                    continue
+                if before is None or heartbeat.decided or stop():
+                    raise
+                notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
+                config, before = before, None
+                heartbeat.start_again(config.ready_timeout_s)
+                continue
+            trial.ended()
+            fresh = reload.take()
+            if fresh is None or stop():
+                sd_notify(f"STATUS=stopped: {summary}")
+                return summary
+            config, before = fresh, config
+            stop.drain_timeout_s = config.drain_timeout_s
+            heartbeat.start_again(config.ready_timeout_s)
+            notify(f"configuration reloaded ({summary} with the one before)")
+
+
+def told(error: Exception) -> str:
+    """In one line."""
+    hint = error.hint if isinstance(error, EdgeclipError) else ""
+    return f"{error} ({hint})" if hint else str(error) or type(error).__name__

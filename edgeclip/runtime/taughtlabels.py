@@ -1,0 +1,116 @@
+"""Text banks refined by what was taught to the same model, and refined again when that changes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeclip.bundle import Bundle
+from edgeclip.runtime.fewshot import Fit, fit
+from edgeclip.runtime.golden import load_golden
+from edgeclip.runtime.labels import folded
+from edgeclip.runtime.shots import Shots, read_shots, shots_path, taught_elsewhere
+from edgeclip.types import TextBank
+
+SHOWN = 5  # labels, files named in a notice
+
+
+def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, Counter[str]]:
+    """The fit for a bank's labels, None where none of them was taught, and how many shots each of these has."""
+    row = {folded(name): index for index, name in enumerate(bank.names)}
+    used = [index for index, shot in enumerate(shots.shots) if not shot.left_out and folded(shot.label) in row]
+    if not used:
+        return None, Counter()
+    rows = np.array([row[folded(shots.shots[index].label)] for index in used], np.int64)
+    counts = Counter(bank.names[index] for index in rows.tolist())
+    background = load_golden(bundle).embeddings
+    return fit(bank.embeddings, bundle.manifest.scoring.scale, shots.embeddings[used], rows, background), counts
+
+
+class TaughtLabels:
+    """What was taught to a bundle's model.
+
+    latest: the bank that was refined last. counts: of
+    its taught labels, how many shots each has.
+    """
+
+    def __init__(self, bundle: Bundle, state: Path, notify: Callable[[str], None]) -> None:
+        self._bundle = bundle
+        self._notify = notify
+        self._lock = threading.Lock()
+        space, dim = bundle.manifest.space, bundle.manifest.dim
+        self._path = shots_path(state, space)
+        self._seen = self._signature()
+        self._shots = read_shots(self._path, space, dim)
+        self._elsewhere = {} if self._shots.shots else taught_elsewhere(state, space)
+        self._plain: TextBank | None = None
+        self._said = ""
+        self.latest: TextBank | None = None
+        self.counts: Counter[str] = Counter()
+
+    def refine(self, bank: TextBank) -> TextBank:
+        """The bank itself where nothing in it was taught. What counts is said once, and when it changes."""
+        with self._lock:
+            self._plain = bank
+            return self._refine(bank)
+
+    def poll(self) -> Shots | None:
+        """What is kept now, where that has changed. At once: it is only ever replaced whole. Raises DataError."""
+        current = self._signature()
+        if current == self._seen:
+            return None
+        self._seen = current
+        shots = read_shots(self._path, self._bundle.manifest.space, self._bundle.manifest.dim)
+        return None if shots == self._shots else shots
+
+    def changed(self, shots: Shots) -> TextBank:
+        """The bank last given to refine(), refined by these shots."""
+        with self._lock:
+            self._shots = shots
+            assert self._plain is not None
+            return self._refine(self._plain)
+
+    def _signature(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def _refine(self, bank: TextBank) -> TextBank:
+        found, counts = fit_bank(bank, self._shots, self._bundle)
+        self.latest = bank if found is None else replace(bank, refinement=found.refinement)
+        self.counts = counts
+        said = self._foreign(bank) if found is None else _told(found, counts)
+        if said and said != self._said:
+            self._notify(said)
+        self._said = said
+        return self.latest
+
+    def _foreign(self, bank: TextBank) -> str:
+        names = {folded(name) for name in bank.names}
+        mine = [label for label in self._elsewhere if folded(label) in names]
+        if not mine:
+            return ""
+        origins = list(dict.fromkeys(origin for label in mine for origin in self._elsewhere[label]))
+        return (
+            f"{_some(mine)}: taught to another model, which says nothing to this one; teach again from {_some(origins)}"
+        )
+
+
+def _told(found: Fit, counts: Counter[str]) -> str:
+    labels = _some([f"{name} ({count})" for name, count in counts.items()])
+    if found.refinement is None:
+        return f"taught labels and their shots: {labels}; the text alone does better, and is used"
+    return f"taught labels and their shots: {labels}, by {found.way} (--no-taught leaves them out)"
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more

@@ -1,0 +1,124 @@
+"""The golden frames in a process of its own, with limits: a bundle from elsewhere may hang, crash or eat the memory.
+
+`python -m edgeclip.selftest DIRECTORY` is that process; self_test() starts it and watches it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgeclip.errors import DataError, EdgeclipError
+
+LOOK_S = 0.02
+
+
+@dataclass(frozen=True)
+class Limits:
+    """timeout_s: until it is done. memory_mb: resident, of the process."""
+
+    timeout_s: float = 120.0
+    memory_mb: int = 2048
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """runtime: what ran the image engine. min_cosine: of the golden frames to the float model's embeddings."""
+
+    runtime: str
+    frames: int
+    min_cosine: float
+    seconds: float = 0.0
+    peak_mb: int = 0
+
+
+def self_test(directory: Path, limits: Limits | None = None) -> Passed:
+    """Raises DataError with what went wrong: the engine's own message, the signal it died of, a limit."""
+    limits = limits or Limits()
+    with tempfile.TemporaryFile() as said:
+        began_s, peak_mb = time.monotonic(), 0
+        child = subprocess.Popen(
+            [sys.executable, "-m", "edgeclip.selftest", str(directory), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while child.poll() is None:
+                elapsed_s, peak_mb = time.monotonic() - began_s, max(peak_mb, _resident_mb(child.pid))
+                if elapsed_s > limits.timeout_s:
+                    raise _failed(f"it was not done after {limits.timeout_s:g} s")
+                if peak_mb > limits.memory_mb:
+                    raise _failed(f"it took {peak_mb} MB of memory, and may take {limits.memory_mb}")
+                time.sleep(LOOK_S)
+        finally:
+            child.kill()
+            child.wait()
+        said.seek(0)
+        lines = said.read(1 << 20).decode("utf-8", "replace").strip().splitlines() or [""]
+    if child.returncode < 0:
+        raise _failed(f"it died of {signal.Signals(-child.returncode).name}")
+    try:
+        if child.returncode == 0:
+            passed = msgspec.json.decode(lines[-1], type=Passed)
+            return msgspec.structs.replace(passed, seconds=round(time.monotonic() - began_s, 3), peak_mb=peak_mb)
+    except msgspec.DecodeError:
+        pass
+    raise _failed(lines[-1])
+
+
+def _failed(why: str) -> DataError:
+    return DataError(f"the self-test on this device failed: {why.removeprefix('self-test: ')}", "see `edgeclip doctor`")
+
+
+def _resident_mb(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    except (OSError, IndexError):  # it has just ended
+        return 0
+
+
+def _child(directory: Path) -> Passed:
+    from edgeclip.bundle import open_bundle
+    from edgeclip.runtime.backends import load_engine
+    from edgeclip.runtime.golden import check_golden
+
+    bundle = open_bundle(directory)
+    engine = load_engine(bundle, "image", threads=1)
+    result = check_golden(engine, bundle)
+    if bundle.engines("text"):
+        load_engine(bundle, "text", threads=1)
+    return Passed(engine.runtime, result.frames, round(result.min_cosine, 6))
+
+
+def _end_with(parent: int) -> None:
+    """This process is killed when `parent` ends, however that is (prctl(2), PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main() -> int:
+    import resource
+
+    _end_with(int(sys.argv[2]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        line = msgspec.json.encode(_child(Path(sys.argv[1]))).decode()
+    except EdgeclipError as error:
+        line = error.message
+    os.write(1, f"\n{line}\n".encode())
+    return 0 if line.startswith("{") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

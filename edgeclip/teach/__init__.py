@@ -1,0 +1,1 @@
+"""Labels taught with pictures: what `teach`, `taught` and `forget` do."""

@@ -1,0 +1,152 @@
+"""The real programme under a service manager's socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rtsp_server import RtspServer
+from service_manager import ServiceManager
+
+from edgeclip.errors import CONFIGURATION, UNAVAILABLE
+
+HUNG = (
+    "error: stopped after 1 s with a sink still not done\n  fix: look at what it writes to, or raise drain_timeout_s\n"
+)
+
+
+class Service:
+    """`edgeclip run --config FILE`, and what it told its manager."""
+
+    def __init__(self, manager: ServiceManager, config: Path, process: subprocess.Popen[str]) -> None:
+        self.manager, self.config, self.process = manager, config, process
+
+    def stop(self, limit_s: float = 20.0) -> tuple[int, str]:
+        """Exit code and standard error."""
+        self.process.send_signal(signal.SIGTERM)
+        said = self.process.communicate(timeout=limit_s)[1]
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_path: Path) -> Path:
+    path = tmp_path / "edgeclip.yaml"
+    path.write_text(f"source: demo\nlabel: [dog, cat]\nbundle: {tiny_path}\nsink: 'lines:'\n")
+    return path
+
+
+@contextmanager
+def running(config: Path, folder: Path, **environment: str) -> Iterator[Service]:
+    with ServiceManager(folder) as manager:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("EDGECLIP_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeclip", "run", "--config", str(config)],
+            env={**own, "EDGECLIP_CACHE": str(folder), "NOTIFY_SOCKET": manager.path, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield Service(manager, config, process)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def test_ready_with_the_first_decision_then_status_and_watchdog_then_stopping(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path, WATCHDOG_USEC="2000000") as service:
+        manager = service.manager
+        assert manager.wait_for("STATUS=") == "STATUS=tiny: waiting for the first decision"
+        manager.wait_for("READY=1")
+        assert manager.wait_for("STATUS=tiny: demo").endswith(" ms")
+        manager.wait_for("WATCHDOG=1")
+        service.process.send_signal(signal.SIGTERM)
+        manager.wait_for("STOPPING=1")
+        assert service.process.wait(20) == 0
+
+
+def test_a_good_configuration_is_swapped_in_a_bad_one_refused(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path) as service:
+        manager, good = service.manager, config.read_text()
+        manager.wait_for("READY=1")
+        config.write_text(good + "top: lots\n")
+        service.process.send_signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        manager.wait_for("READY=1")
+        config.write_text(good.replace("dog, cat", "red cup, cat, tree") + "top: 2\n")
+        service.process.send_signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        manager.wait_for("READY=1")
+        manager.wait_for("STATUS=tiny: demo")
+        said = service.stop()[1]
+    assert f"reload refused, the configuration in force stays: {config}:5: `top`" in said
+    assert "configuration reloaded" in said
+    assert service.process.returncode == 0
+
+
+def test_what_is_accepted_and_does_not_come_up_gives_way_to_the_one_before(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        good = config.read_text()
+        config.write_text(good.replace("lines:", f"jsonl:{tmp_path}/no/such/place/x.jsonl"))
+        (tmp_path / "no").touch()
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING=1")
+        service.manager.wait_for("READY=1")
+        said = service.stop()[1]
+    assert "does not come up, back to the one before" in said or "reload refused" in said
+    assert service.process.returncode == 0
+
+
+def test_a_camera_away_at_the_start_is_degraded_and_its_return_is_seen(
+    config: Path, tmp_path: Path, rtsp: RtspServer
+) -> None:
+    rtsp.stop()
+    text = config.read_text().replace("demo", rtsp.url)
+    config.write_text(f"{text}wait: true\nready_timeout_s: 1\n")
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        assert rtsp.url.split("/")[2] in service.manager.wait_for("STATUS=degraded: tiny:")
+        rtsp.start()
+        assert "fps, age" in service.manager.wait_for("STATUS=tiny: rtsp")
+        assert service.stop()[0] == 0
+
+
+def test_a_failure_is_the_last_thing_the_manager_is_told(config: Path, tmp_path: Path) -> None:
+    config.write_text("source: demo\nlables: x\n")
+    with running(config, tmp_path) as service:
+        told = service.manager.wait_for("STATUS=failed:")
+        assert "unknown key `lables` (did you mean `labels`?)" in told
+        assert service.process.wait(20) == CONFIGURATION
+
+
+def test_a_sink_that_hangs_ends_with_the_deadline(config: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # opens, and never reads
+    try:
+        config.write_text(f"{config.read_text()}drain_timeout_s: 1\n".replace("lines:", f"jsonl:{pipe}"))
+        with running(config, tmp_path) as service:
+            service.manager.wait_for("READY=1")
+            fill(pipe)
+            assert service.stop(30) == (UNAVAILABLE, HUNG)
+    finally:
+        os.close(reader)
+
+
+def fill(pipe: Path) -> None:
+    """The next write to it waits for ever."""
+    writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(writer, b"\n" * 512)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(writer)

@@ -1,0 +1,263 @@
+"""The unit as it is shipped, under the real systemd: `make test-systemd`. Prints what it measures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import Machine, cannot
+from rtsp_server import RtspServer
+
+pytestmark = [pytest.mark.systemd, pytest.mark.skipif(bool(cannot()), reason=cannot())]
+
+CONFIG = "/etc/edgeclip/edgeclip.yaml"
+GOOD = "source: demo\nwait: true\nbundle: /var/lib/tiny\nlabel: [dog, cat]\n"
+DROP_IN = "/etc/systemd/system/edgeclip.service.d/test.conf"
+
+
+@pytest.fixture(scope="module")
+def machine(tiny_path: Path) -> Iterator[Machine]:
+    with Machine() as machine:
+        shutil.copytree(tiny_path, machine.file("/var/lib/tiny"))
+        machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+        yield machine
+
+
+@pytest.fixture(autouse=True)
+def fresh(machine: Machine) -> Iterator[None]:
+    """Each test begins with a good configuration, the unit as it is shipped, and nothing running."""
+    configure(machine, GOOD)
+    machine.forget()
+    yield
+    machine.run("systemctl", "kill", "--signal=KILL", "edgeclip.service", check=False)
+    machine.run("systemctl", "stop", "edgeclip.service", check=False)
+    machine.run("systemctl", "reset-failed", "edgeclip.service", check=False)
+    for left in (DROP_IN, "/opt/edgeclip/extra/sitecustomize.py", "/var/lib/edgeclip/hang"):
+        machine.file(left).unlink(missing_ok=True)
+    machine.run("systemctl", "daemon-reload")
+
+
+def configure(machine: Machine, text: str) -> None:
+    machine.write(CONFIG, text)
+
+
+def override(machine: Machine, *lines: str) -> None:
+    machine.write(DROP_IN, "\n".join(["[Service]", *lines, ""]))
+    machine.run("systemctl", "daemon-reload")
+
+
+def told(figure: str) -> None:
+    print(f"\n  measured: {figure}", file=sys.stderr)
+
+
+def test_it_starts_unprivileged_in_its_sandbox_and_is_ready_when_it_decides(machine: Machine) -> None:
+    began_s = time.monotonic()
+    machine.run("systemctl", "start", "edgeclip.service")
+    told(f"ready {time.monotonic() - began_s:.2f} s after the start")
+    assert machine.property("ActiveState") == "active"
+    machine.wait(lambda: "tiny: demo" in machine.property("StatusText"), 10, "no STATUS")
+    pid = machine.property("MainPID")
+    facts = dict(line.split(":", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":" in line)
+    assert facts["Uid"].split()[0] == machine.run("id", "-u", "edgeclip").strip() != "0"
+    groups = {machine.run("getent", "group", name).split(":")[2] for name in ("video", "render")}
+    assert groups <= set(facts["Groups"].split())
+    assert (int(facts["CapEff"], 16), facts["NoNewPrivs"].strip(), facts["Seccomp"].strip()) == (0, "1", "2")
+    seen = machine.run("nsenter", f"--target={pid}", "--mount", "ls", "-A", "/root", "/home", "/tmp", check=False)
+    assert [line for line in seen.splitlines() if line and not line.endswith(":")] == []
+
+
+def test_the_journal_has_its_lines_with_priority_and_fields(machine: Machine, rtsp: RtspServer) -> None:
+    rtsp.stop()
+    configure(machine, GOOD.replace("demo", rtsp.url) + "ready_timeout_s: 1\n")
+    machine.run("systemctl", "start", "edgeclip.service")
+    machine.wait(lambda: "not there yet" in machine.journal(), 20, "not said")
+    entries = [json.loads(line) for line in machine.journal("-o", "json").splitlines()]
+    entry = next(entry for entry in entries if "not there yet" in str(entry["MESSAGE"]))
+    assert (entry["PRIORITY"], entry["EDGECLIP_SOURCE"], entry["SYSLOG_IDENTIFIER"]) == ("4", rtsp.url, "edgeclip")
+
+
+HANGING_ENGINE = """
+import os, time
+from edgeclip.runtime.backends import tflite
+real = tflite.TFLiteEngine.run
+def run(engine, batch):
+    while os.path.exists("/var/lib/edgeclip/hang"):
+        time.sleep(0.05)
+    return real(engine, batch)
+tflite.TFLiteEngine.run = run
+"""
+
+
+@pytest.mark.parametrize("how", ["the engine hangs", "the process is stopped"])
+def test_the_watchdog_restarts_what_hangs(machine: Machine, how: str) -> None:
+    machine.write("/opt/edgeclip/extra/sitecustomize.py", HANGING_ENGINE)
+    override(machine, "WatchdogSec=2", "RestartSec=100ms")
+    machine.run("systemctl", "start", "edgeclip.service")
+    pid, restarts = machine.property("MainPID"), machine.property("NRestarts")
+    if how == "the engine hangs":
+        machine.write("/var/lib/edgeclip/hang", "")
+    else:
+        machine.run("kill", "-STOP", pid)
+    found_s = machine.wait(lambda: machine.property("MainPID") != pid, 20, "the watchdog did not bite")
+    machine.file("/var/lib/edgeclip/hang").unlink(missing_ok=True)
+    back_s = machine.wait(lambda: machine.property("ActiveState") == "active", 20, "it did not come back")
+    told(f"{how}: ended {found_s:.2f} s after, deciding again {found_s + back_s:.2f} s after (WatchdogSec=2)")
+    assert found_s < 4
+    assert int(machine.property("NRestarts")) == int(restarts) + 1
+    said = machine.journal()
+    assert "Watchdog timeout (limit 2s)!" in said
+    assert "Fatal Python error: Aborted" in said  # and with it, where each thread was
+
+
+def test_a_camera_that_is_gone_is_degraded_and_not_restarted(machine: Machine, rtsp: RtspServer) -> None:
+    override(machine, "WatchdogSec=2")
+    configure(machine, GOOD.replace("demo", rtsp.url))
+    machine.run("systemctl", "start", "edgeclip.service")
+    pid = machine.property("MainPID")
+    rtsp.stop()
+    lost_s = machine.wait(lambda: "degraded: tiny: rtsp" in machine.property("StatusText"), 20, "not degraded")
+    time.sleep(5)
+    assert (machine.property("MainPID"), machine.property("ActiveState")) == (pid, "active")
+    rtsp.start()
+    back_s = machine.wait(lambda: machine.property("StatusText").startswith("tiny: rtsp"), 20, "not back")
+    told(f"camera gone: degraded in `systemctl status` after {lost_s:.1f} s; back {back_s:.1f} s after its return")
+
+
+def test_a_camera_that_is_away_at_the_start_does_not_hold_up_the_boot(machine: Machine, rtsp: RtspServer) -> None:
+    rtsp.stop()
+    configure(machine, GOOD.replace("demo", rtsp.url) + "ready_timeout_s: 2\n")
+    began_s = time.monotonic()
+    machine.run("systemctl", "start", "edgeclip.service")
+    told(f"started, degraded, {time.monotonic() - began_s:.1f} s after (ready_timeout_s: 2)")
+    assert machine.property("ActiveState") == "active"
+    assert machine.property("StatusText").startswith("degraded: tiny: rtsp")
+
+
+def test_a_good_configuration_is_reloaded_and_a_bad_one_refused(machine: Machine) -> None:
+    machine.run("systemctl", "start", "edgeclip.service")
+    pid = machine.property("MainPID")
+    configure(machine, GOOD + "top: lots\n")
+    machine.run("systemctl", "reload", "edgeclip.service")
+    machine.wait(lambda: f"the configuration in force stays: {CONFIG}:5: `top`" in machine.journal(), 10, "not refused")
+    machine.wait(lambda: machine.property("ActiveState") == "active", 10, "still reloading")
+    machine.wait(lambda: "reload refused: " in machine.property("StatusText"), 10, "not in the status")
+    configure(machine, GOOD.replace("dog, cat", "red cup, tree"))
+    began_s = time.monotonic()
+    machine.run("systemctl", "reload", "edgeclip.service")
+    machine.wait(lambda: "configuration reloaded" in machine.journal(), 10, "not reloaded")
+    machine.wait(lambda: machine.property("ActiveState") == "active", 10, "still reloading")
+    told(f"reload: checked, swapped and deciding {time.monotonic() - began_s:.2f} s after")
+    machine.wait(lambda: "red cup" in machine.journal(), 10, "the new labels are not in force")
+    assert (machine.property("MainPID"), machine.property("NRestarts")) == (pid, "0")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "reason"),
+    [
+        (78, "source: demo\nlables: x\n", "unknown key `lables` (did you mean `labels`?)"),
+        (65, "source: demo\nbundle: /none\n", "/none"),
+        (2, "wait: true\n", "no source to watch"),
+    ],
+)
+def test_what_would_fail_again_is_not_restarted(machine: Machine, code: int, text: str, reason: str) -> None:
+    configure(machine, text)
+    machine.run("systemctl", "start", "edgeclip.service", check=False)
+    time.sleep(0.5)
+    assert machine.property("ActiveState") == "failed"
+    assert (machine.property("ExecMainStatus"), machine.property("NRestarts")) == (str(code), "0")
+    assert reason in machine.property("StatusText")
+    shown = machine.run("systemctl", "status", "edgeclip.service", check=False)
+    assert f"status={code}/" in shown
+    assert reason in shown
+
+
+def test_a_crash_loop_ends_failed_with_its_reason(machine: Machine) -> None:
+    override(machine, "RestartSec=500ms")
+    configure(machine, GOOD + "backend: tensorrt\n")
+    began_s = time.monotonic()
+    machine.run("systemctl", "start", "edgeclip.service", check=False)
+    machine.wait(lambda: machine.property("ActiveState") == "failed", 60, "it goes on and on")
+    told(f"crash loop: failed after 5 starts, {time.monotonic() - began_s:.1f} s (RestartSec=500ms)")
+    assert machine.journal().count("Scheduled restart job") == 5
+    assert machine.property("NRestarts") == "5"
+    assert "tensorrt" in machine.property("StatusText")
+    shown = machine.run("systemctl", "status", "edgeclip.service", check=False)
+    assert "failed: " in shown
+    assert "Start request repeated too quickly" in machine.journal()
+    status = machine.run("/opt/edgeclip/bin/edgeclip", "service", "status", check=False)
+    assert "failed: " in status
+
+
+def test_a_secret_reaches_the_camera_and_nothing_else(machine: Machine) -> None:
+    secret = "s3cret/with@signs"
+    with RtspServer(password=secret) as rtsp:
+        machine.write("/etc/edgeclip/credentials/camera_password", f"{secret}\n", 0o600)
+        machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+        url = rtsp.url.replace("rtsp://", "rtsp://cam:${credential:camera_password}@")
+        configure(machine, GOOD.replace("demo", f"'{url}'"))
+        machine.run("systemctl", "start", "edgeclip.service", check=False)
+        machine.wait(lambda: "fps, age" in machine.property("StatusText"), 20, "no picture")
+        pid = machine.property("MainPID")
+        facts = [machine.run("cat", f"/proc/{pid}/{name}") for name in ("cmdline", "environ")]
+        facts += [machine.journal("-o", "json"), machine.run("systemctl", "show", "edgeclip.service")]
+    assert not [fact for fact in facts if secret in fact or "s3cret" in fact]
+    machine.file("/etc/edgeclip/credentials/camera_password").unlink()
+    machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+    assert not machine.file("/etc/systemd/system/edgeclip.service.d/credentials.conf").exists()
+
+
+def test_a_stop_drains_the_sinks(machine: Machine) -> None:
+    configure(machine, GOOD + "sink: jsonl:/var/lib/edgeclip/seen.jsonl\n")
+    machine.run("systemctl", "start", "edgeclip.service")
+    time.sleep(1)
+    began_s = time.monotonic()
+    machine.run("systemctl", "stop", "edgeclip.service")
+    told(f"stopped in {time.monotonic() - began_s:.2f} s")
+    assert machine.property("Result") == "success"
+    lines = machine.file("/var/lib/edgeclip/seen.jsonl").read_text().splitlines()
+    assert all(json.loads(line) for line in lines)
+    assert f"{len(lines)} frames in " in machine.journal()
+
+
+def fill(pipe: int) -> None:
+    """Until a further write waits for ever."""
+    try:
+        while True:
+            os.write(pipe, b"\n" * 512)
+    except BlockingIOError:
+        return
+
+
+def test_a_sink_that_hangs_does_not_hold_up_a_stop(machine: Machine) -> None:
+    machine.run("rm", "-f", "/var/lib/edgeclip/pipe")
+    machine.run("mkfifo", "-m", "666", "/var/lib/edgeclip/pipe")
+    configure(machine, GOOD + "sink: jsonl:/var/lib/edgeclip/pipe\ndrain_timeout_s: 2\n")
+    pipe = os.open(machine.file("/var/lib/edgeclip/pipe"), os.O_RDWR | os.O_NONBLOCK)
+    try:
+        machine.run("systemctl", "start", "edgeclip.service")
+        fill(pipe)
+        began_s = time.monotonic()
+        machine.run("systemctl", "stop", "edgeclip.service")
+        took_s = time.monotonic() - began_s
+    finally:
+        os.close(pipe)
+    told(f"a hanging sink: stopped in {took_s:.2f} s (drain_timeout_s: 2)")
+    assert 1.5 < took_s < 5
+    assert "stopped after 2 s with a sink still not done" in machine.journal()
+
+
+def test_uninstall_leaves_what_is_the_users(machine: Machine) -> None:
+    said = machine.run("/opt/edgeclip/bin/edgeclip", "service", "uninstall")
+    assert f"{CONFIG}: left" in said
+    assert machine.property("LoadState") == "not-found"
+    again = machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+    assert f"{CONFIG}: yours, left as it is" in again
+    assert "unchanged" not in again.splitlines()[0]
