@@ -39,7 +39,7 @@ in_root /opt/edgeclip/bin/python3 -c "import cv2, numpy; [cv2.imwrite(f'/tmp/{n}
 as_service edgeclip run --source '/tmp/*.png' --label cat --label dog
 in_root sh -c 'edgeclip bundle export /opt/edgeclip/lib/python3*/site-packages/edgeclip/engines/nano --out /tmp/nano.tar'
 in_root env EDGECLIP_STATE=/var/lib/edgeclip edgeclip bundle install /tmp/nano.tar
-as_service edgeclip run --bundle current --source demo --label cat --label dog --max-frames 20
+as_service edgeclip run --bundle current --source '/tmp/*.png' --label cat --label dog
 as_service edgeclip bundle list
 in_root edgeclip bundle keygen --out /root/site.pem
 
