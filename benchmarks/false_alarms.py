@@ -4,7 +4,7 @@
 
 Footage is photographs turned into video (alarm_footage.py). Each half of the photographs is tuned on once and held out
 once. Every method sees the same scores, smoothing and state machine; they differ in the score and its threshold alone.
-Writes false_alarms.md and false_alarms.png beside this file, and prints the table.
+Prints the tables of false_alarms.md, and draws false_alarms.png.
 """
 
 from __future__ import annotations

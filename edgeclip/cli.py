@@ -406,7 +406,7 @@ def _tune(
     import msgspec
 
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
     from edgeclip.tune.session import TuneOptions, table, tune
 
     if not source:
@@ -466,7 +466,7 @@ def _teach(label: str, json: bool = False, bundle: str | None = None, shots: Seq
 
     from edgeclip.bundle import open_bundle
     from edgeclip.progress import progress_for
-    from edgeclip.runtime.service import StopSignals
+    from edgeclip.runtime.signals import StopSignals
     from edgeclip.state import state_dir
     from edgeclip.teach.session import TeachOptions, teach
 

@@ -142,6 +142,16 @@ def _add_run(commands: Any) -> None:
         "mqtt[s]://HOST/TOPIC, http[s]://HOST/PATH, command:PROGRAM; may be repeated (docs/events.md)",
     )
     parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
+    parser.add_argument(
+        "--give-up-s", type=_positive, metavar="S", help="put aside an event that a sink has not taken after S seconds"
+    )
+    parser.add_argument("--outbox-mb", type=_positive, metavar="MB", help="bound on undelivered events (default: 256)")
+    parser.add_argument(
+        "--media-mb", type=_zero_or_more, metavar="MB", help="bound on snapshots and clips, 0 for none (default: 512)"
+    )
+    parser.add_argument("--media-days", type=_positive, metavar="N", help="how long they are kept (default: 30)")
+    parser.add_argument("--clip-before-s", type=_zero_or_more, metavar="S", help="of a clip, before (default: 3)")
+    parser.add_argument("--clip-after-s", type=_zero_or_more, metavar="S", help="and after its event (default: 2)")
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=_at_least_one, metavar="N", help="stop after N decisions")

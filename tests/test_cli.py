@@ -136,7 +136,8 @@ def test_every_run_option_is_a_config_key_and_every_key_an_option_or_a_time_out(
     options = "--json --realtime --wait --source x --labels x --label x --bundle x --fps 1 --top 1 --sink x --record x"
     options += " --max-temperature-c 80"
     options += " --snapshot x --max-frames 1 --threads 1 --backend x --smoothing 1 --recompile --gpu-preprocess"
-    options += " --watch x --unknown 0"
+    options += " --watch x --unknown 0 --metrics off --give-up-s 1 --outbox-mb 1 --media-mb 0 --media-days 1"
+    options += " --clip-before-s 1 --clip-after-s 1 --no-taught"
     given = vars(make_parser().parse_args(["run", *options.split()]))
     not_typed = {key for key in FIELDS if key.endswith("_timeout_s")}
     not_typed |= {"require_signature", "keys", "probation_s"}  # policy of the device
@@ -366,7 +367,7 @@ def test_a_damaged_bundle_is_bad_data(tiny_path: Path, clip: Path, tmp_path: Pat
 
 
 def test_an_unknown_sink_is_a_usage_error_that_lists_the_known(tiny_path: Path, clip: Path, capsys: Captured) -> None:
-    options = ["--source", str(clip), "--label", "dog", "--bundle", str(tiny_path), "--sink", "mqtts://broker"]
+    options = ["--source", str(clip), "--label", "dog", "--bundle", str(tiny_path), "--sink", "mqqts://broker"]
     assert main(["run", *options]) == USAGE
     assert "jsonl:PATH" in complaint(capsys)
 

@@ -107,7 +107,7 @@ def test_stages_import_no_other_stage(module: str) -> None:
 def test_training_and_building_are_not_known_to_the_runtime() -> None:
     for module, path in modules().items():
         if module.startswith("runtime"):
-            upwards = {name for name in imports(path) if name.split(".")[0] in ("build", "train", "cli")}
+            upwards = {name for name in imports(path) if name.split(".")[0] in ("build", "train", "tune", "cli")}
             assert not upwards, f"{module} imports {upwards}"
 
 
@@ -127,7 +127,9 @@ def test_compiling_on_the_device_loads_neither_torch_nor_onnx() -> None:
     assert not loaded("import edgeclip.compile.bundles") & set(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help"])
+@pytest.mark.parametrize(
+    "arguments", ["--help", "run --help", "labels check FILE", "train --help", "capture --help", "tune --help"]
+)
 def test_help_loads_nothing_heavy(arguments: str, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\n")

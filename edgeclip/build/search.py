@@ -27,7 +27,7 @@ from edgeclip.build.waists import behind, waist_before, waists
 from edgeclip.progress import Progress
 
 WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
-MARGIN = 0.5  # of the error that the gate allows: other frames are a little worse, and near ties turn
+MARGIN = 0.2  # of the error that the gate allows: frames from elsewhere lose twice as much, and near ties turn
 SENSITIVITY_FRAMES = 8
 FREE = ("norm", "gate")  # whose neighbours take a factor in without an operator
 WORTH_AN_OPERATOR = 0.8  # of a site's error, at most

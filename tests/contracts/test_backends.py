@@ -298,3 +298,13 @@ def test_loading_says_nothing_on_the_terminal(tiny_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stderr == "ERROR: a complaint\nafter\n"
     assert done.stdout == ""
+
+
+def test_an_engine_for_openvino_gives_way_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build lists one file twice where OpenVINO was the fastest: for it first, and for ONNX Runtime."""
+    twice = (engine("image", "onnx", "openvino"), engine("image", "onnx", "onnxruntime"), engine("text", "onnx"))
+    bundle = open_bundle(write_bundle(tmp_path / "b", engines=twice))
+    if "openvino" in HERE:
+        assert load_engine(bundle, "image").runtime.startswith("OpenVINO")
+    without(monkeypatch, "openvino")
+    assert load_engine(bundle, "image").runtime.startswith("ONNX Runtime")
