@@ -37,7 +37,7 @@ as_service() { in_root setpriv --reuid edgeclip --regid edgeclip --clear-groups 
 as_service edgeclip --version
 in_root /opt/edgeclip/bin/python3 -c "import cv2, numpy; [cv2.imwrite(f'/tmp/{n}.png', numpy.random.default_rng(n).integers(0, 256, (240, 320, 3), 'uint8')) for n in range(4)]"
 as_service edgeclip run --source '/tmp/*.png' --label cat --label dog
-in_root sh -c 'edgeclip bundle export /opt/edgeclip/lib/python3*/site-packages/edgeclip/engines/nano --out /tmp/nano.tar'
+in_root env EDGECLIP_STATE=/var/lib/edgeclip sh -c 'edgeclip bundle export /opt/edgeclip/lib/python3*/site-packages/edgeclip/engines/nano --out /tmp/nano.tar'
 in_root env EDGECLIP_STATE=/var/lib/edgeclip edgeclip bundle install /tmp/nano.tar
 as_service edgeclip run --bundle current --source '/tmp/*.png' --label cat --label dog
 as_service edgeclip bundle list
