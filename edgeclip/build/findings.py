@@ -5,14 +5,18 @@ from __future__ import annotations
 import msgspec
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """One remedy: centred cosine to float with it (mean and 1st percentile), on frames of the calibration set."""
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One remedy: centred cosine to float with it (mean and 1st percentile), on frames of the calibration set.
+
+    agrees: percent of frames that are expected to keep float's best label, where the labels are known.
+    """
 
     remedy: str
     centred: float
     p1: float
     kept: bool
     seconds: float
+    agrees: float | None = None
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
