@@ -128,6 +128,7 @@ class Searcher:
             trials=self.trials,
             sensitivity=[Sensitivity(s.layers, s.error, s.layers in floats) for s in sensitivity],
             floating=sorted(floats),
+            int8_weights=100.0 * sum(share for name, share in self.shares().items() if name not in floats),
             seconds=time.monotonic() - self.began,
             out_of_time=self.out_of_time,
         )
@@ -317,13 +318,12 @@ class Searcher:
             if (agrees and 1.0 - best.centred.mean <= allowed) or self.late("float fallback"):
                 break
             count = min(most, max(count + 1, round(count * STEP)))
-            names = [item.layers for item in ranked[:count]]
             entries = dict(spec.entries)
-            for source in (by_name[name] for name in names):
+            for source in (by_name[item.layers] for item in ranked[:count]):
                 entries[source] = msgspec.structs.replace(entries[source], floating=True)
             spec = replace(spec, entries=entries)
             best = self.reached(spec)
-            self.note(f"float: {', '.join(names)}", best, True)
+            self.note(f"{count} of {len(self.sites)} sites float", best, True)
         return spec
 
 
