@@ -69,6 +69,7 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     observers: how an activation's range may be chosen. keep_float: patterns of layer names. whole_pixels: pixels enter
     as integers where the first layer allows it. smooth: SmoothQuant's alphas. centre: what channels may be centred on.
     frames: of the calibration set, that remedies are judged on. most_float: layers that fallback may leave float.
+    least_int8: percent of the weights that stay INT8 whatever fallback would like.
     """
 
     observers: Annotated[tuple[Observer, ...], msgspec.Meta(min_length=1)] = ("min-max",)
@@ -82,6 +83,7 @@ class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensitivity: bool = False
     fallback: bool = False
     most_float: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 8
+    least_int8: Share = 60.0
     frames: Annotated[int, msgspec.Meta(ge=8, le=1024)] = 32
     budget_minutes: Annotated[float, msgspec.Meta(gt=0.0, le=1440.0)] = 20.0
 

@@ -308,7 +308,8 @@ class Searcher:
         allowed = MARGIN * (1.0 - self.gate)
         shares = self.shares()
         ranked = sorted(ranked, key=lambda item: -item.error / (shares[item.layers] + SMALL_SHARE))
-        most = min(len(ranked), self.recipe.most_float)
+        int8 = 100.0 * (1.0 - np.cumsum([shares[item.layers] for item in ranked]))
+        most = min(self.recipe.most_float, int(np.argmin(np.append(int8 >= self.recipe.least_int8, False))))
         by_name = {site.name: site.source for site in self.sites}
         # Errors of layers add up, more or less: what is left after a few is not measured while it is far too much.
         left = np.cumsum([item.error for item in reversed(ranked)])[::-1]

@@ -80,12 +80,16 @@ def test_remedies_bring_the_cosine_back_and_the_report_says_which(graph: Graph, 
 
 
 def test_fallback_leaves_costly_layers_float_until_the_gate_holds(graph: Graph, frames: list[np.ndarray]) -> None:
-    recipe = Search(sensitivity=True, fallback=True, most_float=4, frames=16)
+    recipe = Search(sensitivity=True, fallback=True, most_float=4, least_int8=0.0, frames=16)
     spec, found = searched(graph, frames[:32], recipe, 0.9999)
     assert len(found.floating) == 4
     assert found.floating == sorted(spec.floats())
     assert found.sensitivity[0].floating
     assert found.trials[-1].centred > found.trials[0].centred
+    bounded = searched(graph, frames[:32], Search(sensitivity=True, fallback=True, least_int8=80.0, frames=16), 0.9999)[
+        1
+    ]
+    assert 80.0 <= bounded.int8_weights < 100.0
     unneeded = searched(graph, frames[:32], recipe, 0.0)[1]
     assert unneeded.floating == []
 
