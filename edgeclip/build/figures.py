@@ -41,7 +41,8 @@ def draw_sensitivity(found: Sequence[Sensitivity]) -> bytes:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.tick_params(axis="y", labelsize=7)
-    axes.set(title="one layer alone in INT8: 1 - centred cosine to float (pale: left float)", xlabel="error")
+    axes.set_xlabel("error")
+    figure.suptitle("one layer alone in INT8: 1 - centred cosine to float (pale: left float)", fontsize=10)
     axes.margins(y=0.01)
     return png(figure)
 

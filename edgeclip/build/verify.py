@@ -82,7 +82,7 @@ def verify(
         machine=compare.machine(),
         frames=len(images.reference),
         origin=origin,
-        labels=len(labels),
+        labels=len(classes),
         gates=quantization.gates,
         floating=figures,
         images=report.keep([report.judge(c, quantization.gates, runtimes) for c in candidates], order.targets),
