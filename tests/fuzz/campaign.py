@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fuzz.guard import Record, keep
 
+WORKER = "fuzz.worker"
 POLL_S = 0.2
 START_LIMIT_S = 120.0
 OURS = {"log", "record", "input", "corpus", "state", "elsewhere"}
@@ -110,7 +111,7 @@ class Campaign:
         record = Record(folder / "record")
         facts = {"target": outcome.target, "generator": outcome.generator, "folder": str(folder), "out": str(self.out)}
         numbers = {"seed": self.seed, "first": outcome.executed, "count": count - outcome.executed}
-        command = [sys.executable, "-X", "faulthandler", "-m", "fuzz.worker", json.dumps({**facts, **numbers})]
+        command = [sys.executable, "-X", "faulthandler", "-m", WORKER, json.dumps({**facts, **numbers})]
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, cwd=folder)
         hung = self._hung(child, record)
