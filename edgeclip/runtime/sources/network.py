@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import urlsplit
 
 import cv2
@@ -10,6 +11,9 @@ from edgeclip.errors import SourceError
 from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.sources.capture import next_picture, nominal_fps, opened
 from edgeclip.types import Pixels
+
+DAMAGE_S = 1.0
+DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some hundreds of packets
 
 
 class NetworkStream:
@@ -51,10 +55,16 @@ class NetworkStream:
         self.fps = nominal_fps(self._capture)
 
     def read(self) -> Pixels:
-        picture = next_picture(self._capture) if self._capture is not None else None
-        if picture is None:
-            raise SourceError(f"{self.name}: the stream ended or stopped delivering")
-        return picture
+        """The next picture. A damaged packet fails one read of OpenCV's, as a lost connection does: it is read on, for
+        DAMAGE_S at most. On a lost connection every try fails at once; on a silent stream the first takes longer."""
+        begun_s = time.monotonic()
+        for _ in range(DAMAGED_READS):
+            picture = next_picture(self._capture) if self._capture is not None else None
+            if picture is not None:
+                return picture
+            if time.monotonic() - begun_s >= DAMAGE_S:
+                break
+        raise SourceError(f"{self.name}: the stream ended or stopped delivering")
 
     def close(self) -> None:
         if self._capture is not None:
