@@ -3,9 +3,10 @@
     python benchmarks/soak_run.py --hours 0.5        (make soak-run HOURS=0.5)
 
 The real `edgeclip run`, with two watches, on a real RTSP server on loopback that is stalled, cut, garbled, slowed,
-flooded and taken away at random; events go to a JSON lines file, a webhook that fails now and then, and mosquitto (where
-it is installed) that is restarted. Every decision's age is read from its own JSON line; memory, descriptors and threads
-from /proc; what the outbox acknowledged, from outside. At the end all that was must have reached every sink.
+flooded and taken away at random. Events go to a JSON lines file, to a webhook that fails now and then, and to a
+mosquitto (where there is one) that is restarted. The age of every decision is read from its own JSON line; memory,
+descriptors and threads from /proc; what the outbox acknowledged, from outside. At the end all of that must have reached
+every sink.
 """
 
 from __future__ import annotations

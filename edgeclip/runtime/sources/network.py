@@ -23,6 +23,7 @@ class NetworkStream:
     open (OpenCV's defaults are 30 s). One decoder thread: each further one holds a frame back, and on a silent
     stream hands that old frame on after another read_timeout_s, so that a loss looks like a slow stream. With
     one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in hardware (gst:).
+    When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened.
     """
 
     live = True
