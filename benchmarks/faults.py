@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from observed import ObservedRun, percentile
+from observed import LOST, ObservedRun, percentile
 from rtsp_server import RtspServer, moving_bar
 
 DETECT_LIMIT_S = 5.0
@@ -105,7 +105,7 @@ def steady_from(run: ObservedRun, ended_s: float, limit_s: float = 120.0) -> flo
     """When the first frame after `ended_s` was captured that STEADY_FRAMES others followed without a loss."""
     deadline_s = time.monotonic() + limit_s
     while time.monotonic() < deadline_s:
-        losses = [at_s for at_s, line in list(run.notices) if at_s >= ended_s and "lost: " in line]
+        losses = [at_s for at_s, line in list(run.notices) if at_s >= ended_s and LOST in line]
         since_s = max([ended_s, *losses])
         after = [at_s for at_s in run.captured_s[-200:] if at_s > since_s]
         if len(after) > STEADY_FRAMES:

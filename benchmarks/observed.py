@@ -17,7 +17,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # rtsp_server, mosquitto
 
-LOST, BACK = "lost: ", " is back after "
+LOST = "lost: "
 
 
 class Taken(NamedTuple):
