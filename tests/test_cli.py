@@ -18,9 +18,8 @@ import pytest
 from clips import write_clip
 from rtsp_server import RtspServer
 
-from edgeclip.cli import main
+from edgeclip.cli import main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
-from edgeclip.options import make_parser
 
 Captured = pytest.CaptureFixture[str]
 
