@@ -80,7 +80,7 @@ def stage_of(module: str) -> str | None:
 
 
 def level(module: str) -> int:
-    """cli -> commands -> {lifecycle, service, build, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    """cli -> commands -> {lifecycle, build, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
     if module in ("cli", "__main__"):
         return 5
     if module.partition(".")[0] == "commands":
