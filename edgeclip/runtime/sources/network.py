@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from urllib.parse import urlsplit
 
@@ -12,6 +13,9 @@ from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.sources.capture import next_picture, nominal_fps, opened
 from edgeclip.types import Pixels
 
+# FFmpeg looks at thirty frames to tell a rate before it gives the first one: three seconds of a camera at 10 fps, on
+# every reconnect. Five tell it as well. The first option is OpenCV's own default. A user's setting stands.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|fpsprobesize;5")
 DAMAGE_S = 1.0
 DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some hundreds of packets
 
@@ -19,10 +23,10 @@ DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some
 class NetworkStream:
     """An rtsp://, rtsps://, http:// or https:// stream.
 
-    RTSP goes over TCP: OpenCV asks FFmpeg to prefer it, so no process-wide option is needed. Time-outs are given at
-    open (OpenCV's defaults are 30 s). One decoder thread: each further one holds a frame back, and on a silent
-    stream hands that old frame on after another read_timeout_s, so that a loss looks like a slow stream. With
-    one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in hardware (gst:).
+    RTSP goes over TCP. Time-outs are given at open (OpenCV's defaults are 30 s). One decoder thread: each further one
+    holds a frame back, and on a silent stream hands that old frame on after another read_timeout_s, so a loss looks
+    like a slow stream. With one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in
+    hardware (gst:).
     When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened.
     """
 

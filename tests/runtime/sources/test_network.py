@@ -37,6 +37,15 @@ def test_rtsp_is_read_over_tcp(rtsp: RtspServer) -> None:
         source.read()
 
 
+def test_a_slow_camera_is_opened_without_waiting_for_thirty_frames() -> None:
+    with RtspServer(fps=5) as server:
+        source, begun_s = NetworkStream(server.url, open_timeout_s=10.0), time.monotonic()
+        open_and_read(source)
+        assert time.monotonic() - begun_s < 5.5  # it was 6.2 s; two for a key frame, one for five frames
+        assert source.fps == 5
+        source.close()
+
+
 def test_mjpeg_over_http(mjpeg: MjpegServer) -> None:
     source = NetworkStream(mjpeg.url)
     source.open()
