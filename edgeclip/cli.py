@@ -93,8 +93,12 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
 
     from edgeclip.bundle import open_bundle
     from edgeclip.collisions import check_file
+    from edgeclip.runtime.shots import read_shots, shots_path
+    from edgeclip.state import state_path
 
-    found = check_file(file, open_bundle(bundle or _usual_bundle()))
+    opened = open_bundle(bundle or _usual_bundle())
+    space, dim = opened.manifest.space, opened.manifest.dim
+    found = check_file(file, opened, shots=read_shots(shots_path(state_path(), space), space, dim).shots)
     if json:
         _print_json(asdict(found))
         return OK
@@ -105,6 +109,10 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
             f"  lines {pair.first_line} and {pair.second_line}: {pair.first!r} and {pair.second!r} are nearly the same "
             f"sentence to {found.bundle}: {pair.similarity:.2f}. {pair.so}"
         )
+    for name, count in found.taught.items():
+        print(f"  {name!r} was taught with {count} shots in use")
+    for name, count in found.taught_elsewhere.items():
+        print(f"  {name!r} was taught ({count} shots), and no line names it: to use them, add it to {file}")
     return OK
 
 
