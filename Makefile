@@ -14,7 +14,7 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test test-systemd test-deb lint format bench soak soak-install hostile deb wheel clean
+.PHONY: help setup setup-dev run engine test test-systemd test-deb lint format bench soak soak-install hostile deb wheel clean bench-alarms
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ format: $(VENV)/.dev ## rewrite the code in the project's format
 bench: $(VENV)/.bench ## engines side by side with their peers, as ratios; ARGS="--model nano --clip FILE ..." to choose
 	$(BIN)/python benchmarks/image_tower.py $(ARGS)
 	$(BIN)/edgeclip bench --source demo
+
+bench-alarms: $(VENV)/.dev ## false alarms against the promised rate on held-out footage; DATA=dev.tar.gz ARGS="--clips a.mp4"
+	$(BIN)/python benchmarks/false_alarms.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 wheel: $(VENV)/.dev ## the runtime wheel, with engines/nano inside, into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

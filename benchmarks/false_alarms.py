@@ -4,7 +4,7 @@
 
 Footage is photographs turned into video (alarm_footage.py). Each half of the photographs is tuned on once and held out
 once. Every method sees the same scores, smoothing and state machine; they differ in the score and its threshold alone.
-Writes false_alarms.md and false_alarms.png beside this file, and prints the table.
+Prints the tables of false_alarms.md, and draws false_alarms.png.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def compare(tune_on: Half, hold_out: Half, methods: dict[str, Scored], tallies: 
         usual = math.log(ENTER / (1.0 - ENTER))
         at("edgeclip untuned (0.8)", "odds", Rule(usual, usual - LEAVE_BELOW))
         at("softmax over the watches, 0.5", "softmax", Rule(0.5, 0.5))
-        at("softmax over watches and 60 scenes, 0.5", "softmax with scenes", Rule(0.5, 0.5))
+        at("softmax over watches and 80 scenes, 0.5", "softmax with scenes", Rule(0.5, 0.5))
         for said_as, seconds in minutes.items():
             level = float(scores["cosine"][0][: int(seconds * FPS), column].max()) + 0.02
             at(f"slider: best cosine of the first {said_as}, + 0.02", "cosine", Rule(level, level))

@@ -244,10 +244,13 @@ def soak(cycles: int, folder: Path, seed: int) -> dict[str, int | float]:
     process.terminate()  # drains for some seconds
     process.wait(60)
     command += ["--max-frames", "1"]
-    while observer.pending() != 0 and time.monotonic() < deadline_s:
+    while (
+        observer.pending() != 0 and time.monotonic() < deadline_s
+    ):  # backed off at the last: another start tries at once
         process = start()
         process.wait(60)
     time.sleep(1.0)  # the subscriber's last
+    still_pending = observer.pending()
     observer.close()
     received = {"mqtt": broker.received, "webhook": receiver.received, "jsonl": Received()}
     for line in lines.read_bytes().splitlines():
@@ -262,6 +265,7 @@ def soak(cycles: int, folder: Path, seed: int) -> dict[str, int | float]:
         "broker_restarts": restarts,
         "acknowledged": len(observer.acknowledged),
         "events": len(events),
+        "still_pending": -1 if still_pending is None else still_pending,
         "without_end": sum(1 for count in events.values() if count != 2),
         "seconds": round(time.monotonic() - begun_s, 1),
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from edgeclip.atomic import atomic_write, sync_directory
-from edgeclip.errors import UNAVAILABLE, DataError, EdgeclipError, UsageError
+from edgeclip.errors import UNAVAILABLE, EdgeclipError, UsageError
 
 CURRENT, PREVIOUS = "current", "previous"
 STATE = "state.json"
@@ -91,13 +91,14 @@ class Store:
         return os.readlink(path) if path.is_symlink() and path.is_dir() else None
 
     def state(self) -> State:
+        """One that cannot be read is begun anew, and says so: a device does not stop for a note about its past."""
         path = self.path / STATE
         try:
             return msgspec.json.decode(path.read_bytes(), type=State)
         except FileNotFoundError:
             return State()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: {error}", "remove it: only what is on probation and why is lost") from error
+            return State(events=[Event(_now(), "state lost", self.target(CURRENT) or "", f"{path}: {error}")])
 
     def listed(self) -> list[Listed]:
         state, current, previous = self.state(), self.target(CURRENT), self.target(PREVIOUS)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import inspect
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 
 import cv2
 import numpy as np
@@ -18,9 +21,9 @@ import pytest
 from clips import write_clip
 from rtsp_server import RtspServer
 
-from edgeclip.cli import main
+from edgeclip import commands
+from edgeclip.cli import COMMANDS, main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
-from edgeclip.options import make_parser
 
 Captured = pytest.CaptureFixture[str]
 
@@ -125,6 +128,17 @@ def test_help_is_also_a_command(words: str, shown: str, capsys: Captured) -> Non
     assert shown in capsys.readouterr().out
 
 
+def test_every_command_that_can_be_added_is_in_the_table() -> None:
+    families = [importlib.import_module(f"edgeclip.commands.{found.name}") for found in iter_modules(commands.__path__)]
+    offered = {name for family in families for name, add in vars(family).items() if takes_commands_alone(add)}
+    assert len(offered) > 15
+    assert offered | {"_add_help"} == {add.__name__ for add in COMMANDS}
+
+
+def takes_commands_alone(add: object) -> bool:
+    return inspect.isfunction(add) and list(inspect.signature(add).parameters) == ["commands"]
+
+
 def test_cameras_and_sources_mix_in_the_order_given() -> None:
     arguments = make_parser().parse_args(["run", "--camera", "1", "--source", "demo", "--camera", "0"])
     assert arguments.source == ["camera:1", "demo", "camera:0"]
@@ -136,7 +150,8 @@ def test_every_run_option_is_a_config_key_and_every_key_an_option_or_a_time_out(
     options = "--json --realtime --wait --source x --labels x --label x --bundle x --fps 1 --top 1 --sink x --record x"
     options += " --max-temperature-c 80"
     options += " --snapshot x --max-frames 1 --threads 1 --backend x --smoothing 1 --recompile --gpu-preprocess"
-    options += " --watch x --unknown 0"
+    options += " --watch x --unknown 0 --metrics off --give-up-s 1 --outbox-mb 1 --media-mb 0 --media-days 1"
+    options += " --clip-before-s 1 --clip-after-s 1 --no-taught"
     given = vars(make_parser().parse_args(["run", *options.split()]))
     not_typed = {key for key in FIELDS if key.endswith("_timeout_s")}
     not_typed |= {"require_signature", "keys", "probation_s"}  # policy of the device
@@ -175,7 +190,7 @@ def test_a_missing_dependency_is_named_with_its_remedy(
     config.write_text(f"source: {clip}\nlabel: [dog, cat]\nbundle: {tiny_path}\n")
     code = f"""
 import sys
-for name in ({module!r}, "tflite_runtime", "onnxruntime"):
+for name in ({module!r}, "tflite_runtime", "onnxruntime", "openvino"):
     sys.modules[name] = None
 from edgeclip.cli import main
 sys.exit(main(["run", "--config", {str(config)!r}]))
@@ -366,7 +381,7 @@ def test_a_damaged_bundle_is_bad_data(tiny_path: Path, clip: Path, tmp_path: Pat
 
 
 def test_an_unknown_sink_is_a_usage_error_that_lists_the_known(tiny_path: Path, clip: Path, capsys: Captured) -> None:
-    options = ["--source", str(clip), "--label", "dog", "--bundle", str(tiny_path), "--sink", "mqtts://broker"]
+    options = ["--source", str(clip), "--label", "dog", "--bundle", str(tiny_path), "--sink", "mqqts://broker"]
     assert main(["run", *options]) == USAGE
     assert "jsonl:PATH" in complaint(capsys)
 

@@ -142,3 +142,10 @@ def test_leftovers_are_swept(store: Store) -> None:
     assert store.names() == ["a-1", "b-2", "c-3"]
     assert not list(store.path.glob(".incoming*"))
     assert not list(store.path.glob("*.part"))
+
+
+def test_a_state_that_cannot_be_read_is_begun_anew_and_says_so(store: Store) -> None:
+    (store.path / "state.json").write_bytes(b"{\xff")
+    assert store.begin() == "a-1"
+    store.confirm("a-1", 20.0)
+    assert [event.what for event in store.state().events] == ["state lost"]

@@ -32,16 +32,16 @@ version=$(basename "$wheel" | cut -d- -f2)
 
 echo "dependencies for Python $python, $machine"
 abi=cp$(echo "$python" | tr -d .)
-"$BUILD_PYTHON" -m pip install --quiet --target "$site" --no-compile --only-binary=:all: --implementation cp \
+"$BUILD_PYTHON" -m pip install --quiet --no-warn-conflicts --target "$site" --no-compile --only-binary=:all: --implementation cp \
     --python-version "$python" --abi "$abi" --abi abi3 --abi none \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" --platform "manylinux_2_17_$machine" \
     --platform "manylinux2014_$machine" --constraint "$here/constraints.txt" "$wheel[sign]"
 
-# Commands and tests of others, and what says when and from where it was installed.
-rm -rf "$site/bin"
+# Commands, compilers for phones' chips and tests of others, and what says when and from where it was installed.
+rm -rf "$site/bin" "$site/ai_edge_litert/vendors" "$site/ai_edge_litert/tools"
 find "$site" -name direct_url.json -delete -o -name REQUESTED -delete -o -name INSTALLER -delete -o -name RECORD -delete
 find "$site" -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} +
-find "$site" -name '*.so*' -exec chmod 644 {} +
+find "$site" -type f -exec chmod 644 {} +
 
 # The environment, as `python3 -m venv --system-site-packages` makes it: JetPack's TensorRT and GStreamer are seen through it.
 ln -s "/usr/bin/python$python" "$root/opt/edgeclip/bin/python3"

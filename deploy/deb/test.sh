@@ -35,10 +35,11 @@ for unit in edgeclip.service; do [ -f "$root/usr/lib/systemd/system/$unit" ]; do
 say run, as the service does
 as_service() { in_root setpriv --reuid edgeclip --regid edgeclip --clear-groups env EDGECLIP_STATE=/var/lib/edgeclip EDGECLIP_CACHE=/var/cache/edgeclip "$@"; }
 as_service edgeclip --version
-as_service edgeclip run --source demo --label cat --label dog --max-frames 20
-in_root env EDGECLIP_STATE=/var/lib/edgeclip edgeclip bundle export /opt/edgeclip/lib/python3*/site-packages/edgeclip/engines/nano --out /tmp/nano.tar
+in_root /opt/edgeclip/bin/python3 -c "import cv2, numpy; [cv2.imwrite(f'/tmp/{n}.png', numpy.random.default_rng(n).integers(0, 256, (240, 320, 3), 'uint8')) for n in range(4)]"
+as_service edgeclip run --source '/tmp/*.png' --label cat --label dog
+in_root env EDGECLIP_STATE=/var/lib/edgeclip sh -c 'edgeclip bundle export /opt/edgeclip/lib/python3*/site-packages/edgeclip/engines/nano --out /tmp/nano.tar'
 in_root env EDGECLIP_STATE=/var/lib/edgeclip edgeclip bundle install /tmp/nano.tar
-as_service edgeclip run --bundle current --source demo --label cat --label dog --max-frames 20
+as_service edgeclip run --bundle current --source '/tmp/*.png' --label cat --label dog
 as_service edgeclip bundle list
 in_root edgeclip bundle keygen --out /root/site.pem
 

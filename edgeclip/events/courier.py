@@ -125,6 +125,8 @@ class Courier:
         self._delivery.close()
         self.state, self.last_error = "away", error
         now_s = time.monotonic()
+        if self._stopping.is_set():
+            return
         if self._told_s is None or now_s - self._told_s >= REMIND_S:
             self._told_s = now_s
             self._notify(f"{self.name}: {error}; events wait in the outbox, tried again")

@@ -6,11 +6,13 @@ frame loop -> Recorder -> Writer -> Outbox -> Courier -> Delivery
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import platform
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,21 +99,28 @@ class EventLog:
         self.recorder.write(decision, frame)
 
     def close(self) -> None:
-        """Everything on disk; and delivered, where that takes no more than DRAIN_S."""
+        """Everything on disk; and delivered, where all of it takes no more than DRAIN_S."""
         deadline_s = time.monotonic() + DRAIN_S
         if self.writer is not None:
             self.writer.stop(DRAIN_S)
         for courier in self.couriers:
             courier.stop()
-        if self.media is not None and self.writer is not None:
-            self.media.stop(DRAIN_S)
         for courier in self.couriers:
             courier.join(deadline_s - time.monotonic())
+        if self.media is not None and self.writer is not None:
+            self.media.stop(max(deadline_s - time.monotonic(), 1.0))
         if self._outbox is not None:
+            self._tell_rest(self._outbox)
             self._outbox.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _tell_rest(self, outbox: Outbox) -> None:
+        with contextlib.suppress(sqlite3.Error):  # the writer has said what is wrong with the disk
+            for (sink, state), count in outbox.depths().items():
+                if state == "pending":
+                    self._notify(f"{count} messages wait for {sink} until the next start")
 
     def _put(self, event: Event) -> None:
         assert self.writer is not None

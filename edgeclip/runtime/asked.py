@@ -111,7 +111,7 @@ class Looking:
                 notify,
                 TAUGHT_LOOK_S,
                 kind="taught shots",
-                describe=lambda some: str(len(some.shots)),
+                describe=lambda some: str(sum(not shot.left_out for shot in some.shots)),
             )
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
         self._plain_watches: WatchBank | None = None

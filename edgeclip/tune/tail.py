@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
-DEVIANCE = 3.841  # chi-squared, 1 degree of freedom, 95 %: each end is passed with a probability of 2.5 %
-CONFIDENCE = 0.95
+DEVIANCE = 2.706  # chi-squared, 1 degree of freedom, 90 %: each end is passed with a probability of 5 %
+CONFIDENCE = 0.9
 SHAPES = np.arange(-0.59, 0.5, 0.04)  # profiled over; never 0, where the formulas have a gap
-SHAPE, SPREAD = -0.1, 0.15  # what is thought of the shape before any footage: that of a normal score's tail
+SHAPE, SPREAD = -0.1, 0.1  # mean and deviation of shapes over watches: benchmarks/false_alarms.md, 150 peaks each
 SCALES = np.geomspace(0.4, 2.5, 60)  # times what probability-weighted moments find
 RATES = np.linspace(-3.0, 3.0, 9)  # standard deviations of the logarithm of a Poisson rate
 NEVER = 1e-9  # share of peaks that is not told from 0
