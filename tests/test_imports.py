@@ -22,6 +22,7 @@ LEAVES = {
     "container",
     "cuda",
     "errors",
+    "npz",
     "nvrtc",
     "picture",
     "progress",
