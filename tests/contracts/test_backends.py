@@ -312,7 +312,7 @@ def test_an_engine_for_openvino_gives_way_where_it_is_missing(tmp_path: Path, mo
 
 @runtimes
 def test_a_signal_finds_its_handler_after_an_engine_was_closed(tiny_path: Path, name: str) -> None:
-    """As a reload leaves them: the older one goes first. In a process of its own, which a lost signal stack would end."""
+    """As a reload leaves them: the older one goes first. In a process of its own, which a lost stack would end."""
     code = f"""
 import os, signal
 import numpy as np
