@@ -17,8 +17,8 @@ class Stack(ctypes.Structure):
 def signal_stack_kept() -> Iterator[None]:
     """OpenVINO gives the thread a signal stack with each engine, and the one before back with each engine's end.
 
-    Where the older of two engines goes first, that one is freed already: the next SIGTERM or SIGHUP, whose handler Python
-    runs on it, would be a segmentation fault.
+    Where the older of two engines goes first, that one is freed already: the next SIGTERM or SIGHUP, whose handler runs
+    on it, would be a segmentation fault.
     """
     library, before = ctypes.CDLL(None), Stack()
     library.sigaltstack(None, ctypes.byref(before))
