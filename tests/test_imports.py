@@ -43,7 +43,7 @@ STAGES = {
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
-    "taught": {"taught", "fewshot", "shots"},
+    "taught": {"taught", "fewshot", "shots", "shown"},
     "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }
 HEAVY = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "timm", "PIL", "skimage", "matplotlib")

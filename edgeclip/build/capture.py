@@ -36,19 +36,27 @@ class Seen:
 @dataclass
 class Sample:
     """What a search goes by. seen: by source. judged: frames [1, H, W, 3] that nothing was seen on, so that clipping
-    does not look harmless; reference: the float network's embeddings of them, [N, dim]."""
+    does not look harmless; reference: the float network's embeddings of them, [N, dim]. texts: unit vectors [L, dim] of
+    the labels, where they are known."""
 
     seen: dict[str, Seen]
     judged: list[Batch]
     reference: npt.NDArray[np.float32]
+    texts: npt.NDArray[np.float32] | None = None
 
 
-def sample(graph: Graph, sites: Sequence[Site], frames: Sequence[Batch], judged: int) -> Sample:
+def sample(
+    graph: Graph,
+    sites: Sequence[Site],
+    frames: Sequence[Batch],
+    judged: int,
+    texts: npt.NDArray[np.float32] | None = None,
+) -> Sample:
     """Of calibration frames, `judged` of which are kept from what is seen."""
     every = max(2, len(frames) // judged)
     apart = list(frames[::every][:judged])
     seen = capture(graph, sites, [frame for i, frame in enumerate(frames) if i % every], ROWS_PER_FRAME)
-    return Sample(seen, apart, embeddings(graph.build(), apart))
+    return Sample(seen, apart, embeddings(graph.build(), apart), texts)
 
 
 def capture(graph: Graph, sites: Sequence[Site], frames: Iterable[Batch], rows_per_frame: int) -> dict[str, Seen]:

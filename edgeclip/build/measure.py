@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ ROUNDS = 60
 WARM_UP = 3
 LONGEST_S = 30.0  # of timing; a large tower's rounds are fewer
 FEWEST_ROUNDS = 8
+RIVALS = 5  # texts that may become the best one
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -58,6 +60,25 @@ def spread(values: npt.NDArray[np.float64]) -> Spread:
 def best(images: Rows, texts: Rows) -> npt.NDArray[np.intp]:
     """[N, L] label indices, best first."""
     return np.argsort(-(np.nan_to_num(images) @ texts.T), axis=1, kind="stable")
+
+
+def expected_agreement(reference: Rows, other: Rows, texts: Rows) -> float:
+    """Percent of rows [N, D] whose best text of `texts` [L, D] is the same by `other`, as is to be expected.
+
+    From how far the best text is ahead by `reference`, and how much differences of scores move, taken as normal: what
+    counting says over hundreds of rows, this says over tens.
+    """
+    true, seen = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (reference, other))
+    if not np.isfinite(seen).all():
+        return 0.0
+    first = best(true, texts)[:, : 1 + RIVALS]
+    ahead, moved = (
+        taken[:, :1] - taken[:, 1:]
+        for taken in (np.take_along_axis(rows @ texts.T, first, 1) for rows in (true, seen - true))
+    )
+    deviation = max(float(np.sqrt(np.square(moved, dtype=np.float64).mean())), 1e-9)
+    lost = [sum(0.5 * math.erfc(float(gap) / (math.sqrt(2.0) * deviation)) for gap in row) for row in ahead]
+    return 100.0 * (1.0 - float(np.mean(np.minimum(lost, 1.0))))
 
 
 def accuracy(order: npt.NDArray[np.intp], truth: npt.NDArray[np.intp], k: int) -> float:

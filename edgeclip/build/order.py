@@ -26,7 +26,7 @@ TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx",
 
 CHECKPOINTS = (
     "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai", "openclip",
-    "ours", "place", "sentences", "tokenizer_files",
+    "ours", "part_names", "place", "sentences", "tokenizer_files",
 )  # fmt: skip
 
 CODE: dict[str, tuple[str, ...]] = {

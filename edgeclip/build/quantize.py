@@ -25,6 +25,7 @@ from edgeclip.build.tflite_rewrite import with_feeds, with_weights
 from edgeclip.progress import Progress
 
 FINDINGS = "findings.json"
+BANK = "text.npz"
 
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
 STATIC_FILE, DYNAMIC_FILE = "image.static.tflite", "image.dynamic.tflite"
@@ -67,7 +68,7 @@ def quantize(
     seen = None
     if searches(quantization.search):
         frames = [frame[None] for frame in load_frames(observed)[0]]
-        seen = sample(graph, sites, frames, quantization.search.frames)
+        seen = sample(graph, sites, frames, quantization.search.frames, texts_of(graphs))
     trials: list[Trial] = []
     # First, for it is the quicker of both, and the budget may end.
     if source.exists() and "dynamic" in quantization.tflite.schemes:
@@ -102,6 +103,14 @@ def quantize(
     if (graphs / "text.onnx").exists():
         (directory / "text.onnx").write_bytes(onnxgraph.write_weights(graphs / "text.onnx"))
         progress.advance()
+
+
+def texts_of(graphs: Path) -> npt.NDArray[np.float32] | None:
+    """[L, dim] of a tower's fixed bank; None where texts are embedded on the device."""
+    if not (graphs / BANK).exists():
+        return None
+    with np.load(graphs / BANK) as stored:
+        return np.asarray(stored["embeddings"], np.float32)
 
 
 def dynamic(

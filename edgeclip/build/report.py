@@ -209,17 +209,19 @@ def as_markdown(report: Report) -> str:
 def search_lines(found: Findings) -> list[str]:
     """The search's table."""
     lines = [
-        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other.",
+        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other. "
+        "`agrees`: how many may be expected to keep float's best label, by its lead and by how much scores move.",
     ]
     for form, trials in (("Q/DQ ONNX", found.trials), ("TFLite, dynamic-range", found.dynamic)):
         if trials:
-            lines += ["", f"| {form} | centred cosine mean / p1 | | after s |", "|---|---|---|---|"]
+            lines += ["", f"| {form} | centred cosine mean / p1 | agrees | | after s |", "|---|---|---|---|---|"]
         lines += [
-            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {'kept' if trial.kept else 'not kept'} "
-            f"| {trial.seconds:.0f} |"
+            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {_percent(trial.agrees)} "
+            f"| {'kept' if trial.kept else 'not kept'} | {trial.seconds:.0f} |"
             for trial in trials
         ]
-    lines += ["", f"- Left float: {', '.join(found.floating) or 'nothing'}."]
+    left = ", ".join(found.floating) or "nothing"
+    lines += ["", f"- Left float: {left}. INT8 are {found.int8_weights:.1f} % of the Q/DQ ONNX's weights."]
     if found.out_of_time:
         lines.append(f"- The budget ended before: {found.out_of_time}.")
     if found.unmatched:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgeclip.build.capture import Batch, Sample, embeddings, runner, threads, with_outputs
 from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.local import Choice, Local, outliers
-from edgeclip.build.measure import Distance, distance
+from edgeclip.build.measure import Spread, distance, expected_agreement
 from edgeclip.build.onnxgraph import session
 from edgeclip.build.recipe import Search
 from edgeclip.build.sites import Graph, Site
@@ -28,15 +28,26 @@ from edgeclip.progress import Progress
 
 WORTH = 0.02  # a remedy stays that takes this share off the error; less is noise
 MARGIN = 0.2  # of the error that the gate allows: frames from elsewhere lose twice as much, and near ties turn
+AGREES = 98.0  # percent of frames that are to keep float's best label, where labels are known
+RESERVED = 0.35  # of the time, for sensitivity and fallback: without them no gate may be reached
+STEP = 1.25  # fallback takes so many times more layers each time
 SENSITIVITY_FRAMES = 8
 FREE = ("norm", "gate")  # whose neighbours take a factor in without an operator
 WORTH_AN_OPERATOR = 0.8  # of a site's error, at most
 SMALL_SHARE = 0.01  # of the weights: below it, a layer's speed does not matter
 
 
+@dataclass(frozen=True)
+class Reached:
+    """By a spec on the judged frames. agrees: percent, as expected_agreement() has it; None without known labels."""
+
+    centred: Spread
+    agrees: float | None
+
+
 @dataclass
 class Searcher:
-    """State of one search. deadline: of time.monotonic(), seconds."""
+    """State of one search. deadline: of time.monotonic(), seconds; until: of what is being done."""
 
     graph: Graph
     sites: list[Site]
@@ -50,7 +61,7 @@ class Searcher:
 
     def __post_init__(self) -> None:
         self.locals: dict[str, Local] = {}
-        self.began = time.monotonic()
+        self.began = self.until = time.monotonic()
 
     def local(self, site: Site, apart: tuple[int, ...] = ()) -> Local:
         known = self.locals.get(site.source)
@@ -59,14 +70,16 @@ class Searcher:
         return known
 
     def late(self, what: str) -> bool:
-        if time.monotonic() < self.deadline:
+        if time.monotonic() < self.until:
             return False
         self.out_of_time = self.out_of_time or what
         return True
 
-    def distance(self, spec: Spec) -> Distance:
+    def reached(self, spec: Spec) -> Reached:
+        reference, texts = self.sample.reference, self.sample.texts
         rows = embeddings(quantized(self.graph, self.sites, spec), self.sample.judged)
-        return distance(self.sample.reference, rows)
+        agrees = None if texts is None else expected_agreement(reference, rows, texts)
+        return Reached(distance(reference, rows).centred, agrees)
 
     def start(self) -> Spec:
         """Every site by min-max, but for what the recipe keeps float."""
@@ -75,8 +88,10 @@ class Searcher:
         return by_greatest(self.sites, greatest, self.recipe.keep_float)
 
     def run(self) -> tuple[Spec, Findings]:
+        reserved = RESERVED if self.recipe.fallback else 0.0
+        self.until = self.deadline - reserved * (self.deadline - self.began)
         spec = self.start()
-        best = self.distance(spec)
+        best = self.reached(spec)
         self.note("min-max", best, True)
         remedies: list[tuple[str, Callable[[Spec], Spec]]] = [
             ("observers", self.observed),
@@ -103,6 +118,7 @@ class Searcher:
         # Last: it is of the weights as they are rewritten, and of the inputs as they are rounded.
         if not self.late("weight rounding"):
             spec, best = self.tried("weight rounding", self.rounded, spec, best)
+        self.until = self.deadline
         sensitivity = self.sensitivity(spec) if self.recipe.sensitivity else []
         if self.recipe.fallback:
             spec = self.fallback(spec, best, sensitivity)
@@ -112,24 +128,27 @@ class Searcher:
             trials=self.trials,
             sensitivity=[Sensitivity(s.layers, s.error, s.layers in floats) for s in sensitivity],
             floating=sorted(floats),
+            int8_weights=100.0 * sum(share for name, share in self.shares().items() if name not in floats),
             seconds=time.monotonic() - self.began,
             out_of_time=self.out_of_time,
         )
 
-    def tried(self, name: str, remedy: Callable[[Spec], Spec], spec: Spec, best: Distance) -> tuple[Spec, Distance]:
+    def tried(self, name: str, remedy: Callable[[Spec], Spec], spec: Spec, best: Reached) -> tuple[Spec, Reached]:
         """The better of the spec with the remedy and without."""
         changed = remedy(spec)
         if changed is spec:
             return spec, best
-        result = self.distance(changed)
+        result = self.reached(changed)
         kept = 1.0 - result.centred.mean < (1.0 - WORTH) * (1.0 - best.centred.mean)
         self.note(name, result, kept)
         return (changed, result) if kept else (spec, best)
 
-    def note(self, remedy: str, result: Distance, kept: bool) -> None:
+    def note(self, remedy: str, result: Reached, kept: bool) -> None:
         seconds = time.monotonic() - self.began
-        self.trials.append(Trial(remedy, result.centred.mean, result.centred.p1, kept, seconds))
-        self.progress.note(f"{remedy}: centred cosine {result.centred.mean:.4f}, {'kept' if kept else 'not kept'}")
+        self.trials.append(Trial(remedy, result.centred.mean, result.centred.p1, kept, seconds, result.agrees))
+        agrees = "" if result.agrees is None else f", agrees {result.agrees:.1f} %"
+        verdict = "kept" if kept else "not kept"
+        self.progress.note(f"{remedy}: centred cosine {result.centred.mean:.4f}{agrees}, {verdict}")
         self.progress.advance()
 
     def active(self, spec: Spec, *origins: str) -> list[Site]:
@@ -284,24 +303,27 @@ class Searcher:
         sizes = {site.name: sum(self.graph.arrays[layer.weight].size for layer in site.layers) for site in self.sites}
         return {name: size / sum(sizes.values()) for name, size in sizes.items()}
 
-    def fallback(self, spec: Spec, best: Distance, ranked: list[Sensitivity]) -> Spec:
-        """Layers back to float until the gate holds, those first that cost much and are small."""
+    def fallback(self, spec: Spec, best: Reached, ranked: list[Sensitivity]) -> Spec:
+        """Layers back to float until the gate holds and labels agree, those first that cost much and are small."""
         allowed = MARGIN * (1.0 - self.gate)
         shares = self.shares()
         ranked = sorted(ranked, key=lambda item: -item.error / (shares[item.layers] + SMALL_SHARE))
+        most = min(len(ranked), self.recipe.most_float)
         by_name = {site.name: site.source for site in self.sites}
-        count = 0
-        while 1.0 - best.centred.mean > allowed and count < min(len(ranked), self.recipe.most_float):
-            if self.late("float fallback"):
+        # Errors of layers add up, more or less: what is left after a few is not measured while it is far too much.
+        left = np.cumsum([item.error for item in reversed(ranked)])[::-1]
+        count = max(0, min(most, int(np.argmax(np.append(left, 0.0) <= 2.0 * allowed))) - 1)
+        while count < most:
+            agrees = best.agrees is None or best.agrees >= AGREES
+            if (agrees and 1.0 - best.centred.mean <= allowed) or self.late("float fallback"):
                 break
-            count = min(len(ranked), self.recipe.most_float, max(count + 1, round(count * 1.5)))
-            names = [item.layers for item in ranked[:count]]
+            count = min(most, max(count + 1, round(count * STEP)))
             entries = dict(spec.entries)
-            for source in (by_name[name] for name in names):
+            for source in (by_name[item.layers] for item in ranked[:count]):
                 entries[source] = msgspec.structs.replace(entries[source], floating=True)
             spec = replace(spec, entries=entries)
-            best = self.distance(spec)
-            self.note(f"float: {', '.join(names)}", best, True)
+            best = self.reached(spec)
+            self.note(f"{count} of {len(self.sites)} sites float", best, True)
         return spec
 
 

@@ -6,7 +6,7 @@ can be done to it without changing what the network computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,7 +54,16 @@ class Site:
 
     @property
     def name(self) -> str:
-        return "+".join(layer.name for layer in self.layers)
+        return joined([layer.name for layer in self.layers])
+
+
+def joined(names: Sequence[str]) -> str:
+    """Layers that share a tensor, what they share of their names once: `blocks.0.attn.q+k+v`."""
+    paths = [name.split(".") for name in names]
+    shared = 0
+    while all(len(path) > shared + 1 and path[shared] == paths[0][shared] for path in paths):
+        shared += 1
+    return ".".join([*paths[0][:shared], "+".join(".".join(path[shared:]) for path in paths)])
 
 
 class Graph:

@@ -18,7 +18,7 @@ from onnx import helper
 
 from edgeclip.build.observers import LEVELS, SMALLEST, Values
 from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixels
-from edgeclip.build.sites import Graph, Layer, Site, constant, transposed
+from edgeclip.build.sites import Graph, Layer, Site, constant, joined, transposed
 
 SPEC, VECTORS = "spec.json", "spec.npz"
 INTEGERS = " int8"  # behind a layer's name in VECTORS
@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def name(self) -> str:
-        return "+".join(self.layers)
+        return joined(self.layers)
 
     @property
     def plain(self) -> bool:

@@ -27,7 +27,7 @@ def add_labels(commands: Any) -> None:
     for parser in (check, listed, embed):
         parser.add_argument("file", metavar="FILE", help="labels, one a line, or a watches.yaml")
     check.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
-    check.add_argument("--json", action="store_true", help="one JSON object: counts and collisions")
+    check.add_argument("--json", action="store_true", help="one JSON object: counts, collisions, taught labels")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     embed.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the text engine")
@@ -38,8 +38,12 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
 
     from edgeclip.bundle import open_bundle
     from edgeclip.collisions import check_file
+    from edgeclip.runtime.shots import read_shots, shots_path
+    from edgeclip.state import state_path
 
-    found = check_file(file, open_bundle(bundle or usual_bundle()))
+    opened = open_bundle(bundle or usual_bundle())
+    space, dim = opened.manifest.space, opened.manifest.dim
+    found = check_file(file, opened, shots=read_shots(shots_path(state_path(), space), space, dim).shots)
     if json:
         print_json(asdict(found))
         return OK
@@ -50,6 +54,10 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
             f"  lines {pair.first_line} and {pair.second_line}: {pair.first!r} and {pair.second!r} are nearly the same "
             f"sentence to {found.bundle}: {pair.similarity:.2f}. {pair.so}"
         )
+    for name, count in found.taught.items():
+        print(f"  {name!r} was taught with {count} shots in use")
+    for name, count in found.taught_elsewhere.items():
+        print(f"  {name!r} was taught ({count} shots), and no line names it: to use them, add it to {file}")
     return OK
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.findings import Findings, Sensitivity, Trial
-from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, latencies_ms
+from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, expected_agreement, latencies_ms
 from edgeclip.build.page import as_html
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
@@ -80,14 +80,15 @@ def test_qdq_is_kept_beside_a_faster_float_onnx() -> None:
 def test_report_tells_what_the_search_found() -> None:
     found = Findings(
         frames=32,
-        trials=[Trial("min-max", 0.7, 0.5, True, 3.0), Trial("smoothing", 0.99, 0.98, True, 9.0)],
+        trials=[Trial("min-max", 0.7, 0.5, True, 3.0), Trial("smoothing", 0.99, 0.98, True, 9.0, 98.5)],
         sensitivity=[Sensitivity("blocks.0.fc2", 0.02, True)],
         floating=["blocks.0.fc2"],
+        int8_weights=91.5,
         out_of_time="bias correction",
     )
     text = as_markdown(msgspec.structs.replace(report([candidate("a.tflite", 1.0)]), search=found))
-    assert "| smoothing | 0.9900 / 0.9800 | kept | 9 |" in text
-    assert "Left float: blocks.0.fc2." in text
+    assert "| smoothing | 0.9900 / 0.9800 | 98.5 % | kept | 9 |" in text
+    assert "Left float: blocks.0.fc2. INT8 are 91.5 % of" in text
     assert "The budget ended before: bias correction." in text
     page = as_html(text, {"Layers": draw_sensitivity(found.sensitivity)})
     assert "<td>smoothing</td>" in page
@@ -140,6 +141,19 @@ def test_a_collapsed_tower_shows_in_the_centred_cosine() -> None:
     assert figures.cosine.mean > 0.999
     assert figures.centred.mean < 0.3
     assert distance(floats, floats).centred.min == pytest.approx(1.0)
+
+
+def test_agreement_is_expected_by_how_far_the_best_is_ahead_and_how_much_scores_move() -> None:
+    chance = np.random.default_rng(0)
+    texts = chance.normal(size=(40, 64)).astype(np.float32)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    rows = texts[chance.integers(40, size=3000)] + 0.25 * chance.normal(size=(3000, 64)).astype(np.float32)
+    for noise in (0.0, 0.05, 0.1):
+        other = (rows + noise * chance.normal(size=rows.shape)).astype(np.float32)
+        counted = 100.0 * float((best(rows, texts)[:, 0] == best(other, texts)[:, 0]).mean())
+        assert abs(expected_agreement(rows, other, texts) - counted) < 2.5
+        assert abs(expected_agreement(rows[:60], other[:60], texts) - counted) < 6.0
+    assert expected_agreement(rows, np.full_like(rows, np.nan), texts) == 0.0
 
 
 def test_rows_that_are_not_finite_are_as_far_as_can_be() -> None:

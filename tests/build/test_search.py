@@ -90,6 +90,20 @@ def test_fallback_leaves_costly_layers_float_until_the_gate_holds(graph: Graph, 
     assert unneeded.floating == []
 
 
+def test_fallback_goes_on_until_labels_agree(graph: Graph, frames: list[np.ndarray]) -> None:
+    """Texts that lie as close together as the pictures turn over where the cosine is long satisfied."""
+    sites, recipe = sites_of(graph, KINDS), Search(sensitivity=True, fallback=True, most_float=6, frames=16)
+    pictures = embeddings(graph.build(), frames[:32])
+    texts = pictures / np.linalg.norm(pictures, axis=1, keepdims=True)
+    seen = sample(graph, sites, frames[:32], recipe.frames, texts)
+    spec, found = search(graph, sites, seen, recipe, 0.0, time.monotonic() + 600.0, Silent())
+    assert found.trials[0].agrees is not None
+    assert found.trials[0].agrees < 98.0
+    assert spec.floats()
+    assert found.trials[-1].agrees > found.trials[0].agrees
+    assert 0.0 < found.int8_weights < 100.0
+
+
 def test_a_spent_budget_stops_the_search_with_what_it_has(graph: Graph, frames: list[np.ndarray]) -> None:
     recipe = Search(smooth=(0.5,), sensitivity=True, fallback=True, frames=8)
     spec, found = searched(graph, frames[:8], recipe, 0.99, budget_s=0.0)

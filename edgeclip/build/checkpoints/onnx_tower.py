@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeclip.build.checkpoints.onnx_rewrite import Graph
+from edgeclip.build.checkpoints.part_names import name_of, named, tree
 from edgeclip.errors import DataError
 
 Attributes = dict[str, Any]
@@ -44,7 +45,7 @@ class OnnxTower(nn.Module):
         self._fused: set[str] = set()
         self._constants: dict[str, str] = {}  # stored tensor -> the buffer that holds it
         self._calls: list[tuple[Callable[..., Any], list[str], list[str]]] = []
-        self.parts = nn.ModuleList()
+        parts: list[tuple[str, nn.Module]] = []
         unknown = sorted({node.op_type for node in model.graph.node} - set(OPERATORS) - set(BUILDERS) - {"Constant"})
         if unknown:
             raise DataError(
@@ -53,7 +54,8 @@ class OnnxTower(nn.Module):
             )
         for node in model.graph.node:
             if node.op_type != "Constant" and node.output[0] not in self._fused:
-                self._add(node)
+                self._add(node, parts)
+        self.model = tree([module for _, module in parts], named([name for name, _ in parts]))
         for number, name in enumerate(sorted(self._taken())):
             value = self._graph.value(name)
             if value is not None:
@@ -75,11 +77,11 @@ class OnnxTower(nn.Module):
     def _taken(self) -> set[str]:
         return {name for _, inputs, _ in self._calls for name in inputs if name}
 
-    def _add(self, node: onnx.NodeProto) -> None:
+    def _add(self, node: onnx.NodeProto, parts: list[tuple[str, nn.Module]]) -> None:
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         if (build := BUILDERS.get(node.op_type)) and (part := build(self._graph, node, attributes)) is not None:
             module, made, fused = part
-            self.parts.append(module)
+            parts.append((name_of(node, self._graph.maker[made]), module))
             self._fused.update(fused)
             self._calls.append((module, [node.input[0]], [made]))
             return

@@ -70,7 +70,7 @@ def files(towers: DualEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_tower_computes_what_onnxruntime_does(towers: DualEncoder, files: Path) -> None:
     module, _, notes = tower(files / "image.onnx", (1, 3, 32, 32))
     assert notes == ("image.onnx: 5 decomposed LayerNorms made native",)
-    layers = [type(part).__name__ for part in module.parts]
+    layers = [type(part).__name__ for part in module.model.modules()]
     assert layers.count("LayerNorm") == 5
     assert layers.count("Linear") == 9  # qkv, out, fc1, fc2 of two blocks, head
     pixels = torch.randn(1, 3, 32, 32)
