@@ -211,7 +211,8 @@ def plot(path: Path, seen: Observed, run: ObservedRun, chaos: Chaos) -> None:
     axes[3].set_ylabel("deliveries pending")
     axes[3].set_xlabel("hours (shaded: a fault)")
     for axis in axes:
-        axis.set_ylim(bottom=0)
+        if axis is not axes[1]:  # of memory, the growth is what is looked for
+            axis.set_ylim(bottom=0)
         for _, begin_s, end_s in chaos.done:
             axis.axvspan((begin_s - seen.begun_s) / 3600, (end_s - seen.begun_s) / 3600, color="0.85", linewidth=0)
     figure.savefig(path, dpi=100)
@@ -293,6 +294,11 @@ def soak(seconds: float, seed: int, folder: Path, out: Path) -> dict[str, Any]:
     result["about"] = f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[2]:.1f}"
     out.mkdir(parents=True, exist_ok=True)
     plot(out / "soak.png", seen, run, chaos)
+    step = max(1, len(seen.samples) // 200)
+    result["samples"] = [
+        {"s": round(sample.at_s - seen.begun_s, 1), "frames": frames, "rss_mb": round(sample.rss_mb, 2)}
+        for sample, frames in zip(seen.samples[::step], seen.frames[::step], strict=True)
+    ]
     (out / "soak.json").write_text(json.dumps(result, indent=2) + "\n")
     (out / "soak.md").write_text(report(result, seed))
     return result
