@@ -14,12 +14,12 @@ from edgeclip.errors import DataError
 from fuzz.campaign import SHARES, Campaign, Outcome, shared
 from fuzz.guard import Guard, Record
 
-INPUTS = 1500
+INPUTS = 1000
 
 
 def test_no_input_crashes_hangs_or_writes_elsewhere(tmp_path: Path) -> None:
     jobs = [(target, "mutation", INPUTS // len(SHARES)) for target in SHARES]
-    jobs += [(target, "hypothesis", 30) for target in ("config", "manifest")]
+    jobs += [(target, "hypothesis", 30) for target in ("config",)]
     ended: list[Outcome] = []
     campaign = Campaign(tmp_path / "work", tmp_path / "found", seed=1, limit_s=60, on_end=ended.append)
     outcomes = campaign.run(jobs, processes=2)
