@@ -90,12 +90,14 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle must reach to be written.
 
     top1_drop: percentage points lost against float, on labelled data. centred_cosine: mean over frames of the
-    cosine to float after the mean float embedding is subtracted. parity_cosine: 1st percentile, to Pillow's resize.
+    cosine to float after the mean float embedding is subtracted. parity_cosine: 1st percentile, to Pillow's resize;
+    parity_grey: mean grey levels (0..255) from Pillow's under which that does not count: two roundings to 8 bits.
     """
 
     top1_drop: Share = 0.5
     centred_cosine: Cosine = 0.99
     parity_cosine: Cosine = 0.998
+    parity_grey: Annotated[float, msgspec.Meta(ge=0.0, le=255.0)] = 0.33
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -142,8 +142,12 @@ def require(report: Report) -> None:
             if all(candidate.refused for candidate in some):
                 missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
     parity = report.parity.get("cosine_p1")
-    if parity is not None and not parity >= report.gates.parity_cosine:
-        missing.append(f"preprocessing parity cosine {parity:.4f} is below {report.gates.parity_cosine}")
+    grey = report.parity.get("mae_max", 255.0)
+    if parity is not None and not parity >= report.gates.parity_cosine and not grey <= report.gates.parity_grey:
+        missing.append(
+            f"preprocessing parity cosine {parity:.4f} is below {report.gates.parity_cosine}, and a picture is "
+            f"{grey:.2f} grey levels from Pillow's, more than {report.gates.parity_grey}"
+        )
     if missing:
         raise DataError(
             f"{report.name} does not reach its gates, and no bundle was written: " + "; ".join(missing),
@@ -191,7 +195,8 @@ def as_markdown(report: Report) -> str:
         "",
         f"Kept: {report.rule}. Cosines are to the float engine; `agrees` is how often the best label is float's.",
         f"Gates: top-1 at most {report.gates.top1_drop} points below float (on labelled data), mean-centred cosine at "
-        f"least {report.gates.centred_cosine}, parity cosine at least {report.gates.parity_cosine}.",
+        f"least {report.gates.centred_cosine}, parity cosine at least {report.gates.parity_cosine} or no "
+        f"picture more than {report.gates.parity_grey} grey levels from Pillow's.",
         "",
         f"- Calibration: {_pairs(report.calibration)}.",
         f"- Preprocessing against Pillow's antialiased resize: {_pairs(report.parity) or 'not measured'}.",

@@ -128,6 +128,10 @@ def test_preprocessing_that_is_off_stops_the_bundle() -> None:
     require(report([candidate("a.tflite", 1.0)], cosine_p1=0.9981))
     with pytest.raises(DataError, match=r"parity cosine 0\.9970 is below 0\.998"):
         require(report([candidate("a.tflite", 1.0)], cosine_p1=0.997))
+    off = report([candidate("a.tflite", 1.0)], cosine_p1=0.997)
+    require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_max": 0.25}))  # rounding alone
+    with pytest.raises(DataError, match=r"0\.40 grey levels from Pillow's"):
+        require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_max": 0.4}))
 
 
 def test_a_collapsed_tower_shows_in_the_centred_cosine() -> None:
