@@ -14,7 +14,7 @@ OUT ?= build-work/$(MODEL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run engine test test-systemd test-deb lint format bench soak soak-install hostile deb wheel clean bench-alarms
+.PHONY: help setup setup-dev run engine test test-systemd test-deb lint format bench soak soak-run faults fuzz soak-install hostile deb wheel clean bench-alarms
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,15 @@ lint: $(VENV)/.dev ## ruff and mypy
 
 soak: $(VENV)/.dev ## kill -9 a run CYCLES times (default 200), restart its broker, and count what was lost
 	$(BIN)/python benchmarks/soak_events.py --cycles $(or $(CYCLES),200) $(ARGS)
+
+fuzz: $(VENV)/.dev ## N (default 100000) mutated inputs for every reader of files; ARGS="--target film --seed 7"; docs/proof.md
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(N),100000) $(ARGS)
+
+faults: $(VENV)/.dev ## what goes wrong with cameras, and how soon it is found and over: ARGS="--repetitions 5 --out DIR"
+	$(BIN)/python benchmarks/faults.py $(ARGS)
+
+soak-run: $(VENV)/.dev ## a real run with random faults for HOURS (default 0.5), and a report with plots
+	$(BIN)/python benchmarks/soak_run.py --hours $(or $(HOURS),0.5) $(ARGS)
 
 format: $(VENV)/.dev ## rewrite the code in the project's format
 	$(BIN)/ruff format .

@@ -141,9 +141,10 @@ class Receiver:
 class Observer:
     """Reads the outbox from outside, all the time: what it has seen was committed, so acknowledged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, interval_s: float = 0.02) -> None:
         self.acknowledged: set[str] = set()
         self._path, self._sequence, self._stopping = path, 0, threading.Event()
+        self._interval_s = interval_s
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -164,7 +165,7 @@ class Observer:
         return rows[0][0] if rows else None
 
     def _run(self) -> None:
-        while not self._stopping.wait(0.02):
+        while not self._stopping.wait(self._interval_s):
             for sequence, name in self.look():
                 self._sequence = max(self._sequence, sequence)
                 self.acknowledged.add(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 from edgeclip.bundle import Bundle
 from edgeclip.runtime.evidence import Floats, alike
 from edgeclip.runtime.labelbank import load_bank
-from edgeclip.runtime.labels import numbered_labels
+from edgeclip.runtime.labels import folded, numbered_labels
 from edgeclip.runtime.scenes import background_labels
+from edgeclip.runtime.shots import Shot
 from edgeclip.types import Label
 
 LIMIT = 0.9
@@ -56,23 +58,31 @@ class Collision:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a file holds, and what collides in it, the nearest first."""
+    """What a file holds, and what collides in it, the nearest first.
+
+    taught: shots in use of the labels and watches that were taught with pictures. taught_elsewhere: the same of labels
+    that were taught and that the file does not name.
+    """
 
     file: str
     bundle: str
     labels: int
     watches: int
     collisions: tuple[Collision, ...]
+    taught: dict[str, int]
+    taught_elsewhere: dict[str, int]
 
 
-def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMIT) -> Check:
+def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMIT, shots: Sequence[Shot] = ()) -> Check:
     """A labels file, or a watches file (.yaml, .yml). Raises DataError where it cannot be read.
 
-    Cosines are taken less the mean of the background's texts.
+    shots: what was taught to the bundle's model. Cosines are taken less the mean of the background's texts.
     """
     sentences = sentences_of(path)
     embed = functools.partial(load_bank, bundle)
     texts = embed([sentence.label for sentence in sentences]).embeddings
+    counts = Counter(shot.label for shot in shots if not shot.left_out)
+    names = {folded(sentence.label.name) for sentence in sentences if sentence.kind != "negative"}
     mean = embed(background_labels(bundle)).embeddings.mean(axis=0)
     return Check(
         file=os.fspath(path),
@@ -80,6 +90,8 @@ def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMI
         labels=sum(sentence.kind == "label" for sentence in sentences),
         watches=sum(sentence.kind == "watch" for sentence in sentences),
         collisions=tuple(collisions(sentences, alike(texts, texts, mean), limit)),
+        taught={name: count for name, count in counts.items() if folded(name) in names},
+        taught_elsewhere={name: count for name, count in counts.items() if folded(name) not in names},
     )
 
 

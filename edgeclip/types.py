@@ -49,17 +49,28 @@ class Refinement(Protocol):
     def add(self, image: Embeddings, similarities: npt.NDArray[np.float32]) -> None: ...
 
 
+class Shown(Protocol):
+    """What taught pictures say of a frame by themselves."""
+
+    def known(self, image: Embeddings) -> float:
+        """Log-odds that an image [1, D] shows one of the taught labels."""
+
+    def blend(self, odds: npt.NDArray[np.float32], images: Embeddings) -> None:
+        """Into log-odds [W] by texts, of images [W, D], in place."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextBank:
     """Label names and their text embeddings [L, D] float32, unit length, in one embedding space.
 
-    refinement: where labels of it were taught with pictures.
+    refinement, shown: where labels of it were taught with pictures.
     """
 
     names: tuple[str, ...]
     embeddings: Embeddings
     space: str
     refinement: Refinement | None = None
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@
         ... read server.url ...
         server.stalled = True      # connections stay open, nothing is sent
         server.noise = 0.2         # this share of RTP payloads is random bytes
-        server.drop()              # cut every connection
+        server.frozen = True       # one picture, over and over, at FLOOD_FPS
+    server.fps = 1             # a slow camera
+    server.picture_at = lambda index: moving_bar(index, 640, 360)    # another resolution, from the next frame on
+    server.drop()              # cut every connection
         server.stop(); server.start()   # gone, and back on the same port
 
 Run as a programme it serves a clip, and takes the same words on standard input:
@@ -30,6 +33,7 @@ import numpy.typing as npt
 
 Picture = npt.NDArray[np.uint8]
 RTP_PAYLOAD_BYTES = 1400
+FLOOD_FPS = 300
 SDP = (
     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=edgeclip test\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track\r\n"
@@ -57,10 +61,11 @@ class RtspServer:
     ) -> None:
         self.stalled = False
         self.noise = 0.0
+        self.frozen = False
+        self.fps: float = fps
+        self.picture_at = picture_at
         self.sent_frames = 0
         self.connections = 0  # PLAY requests answered so far
-        self._picture_at = picture_at
-        self._fps = fps
         self._token = password and base64.b64encode(f"cam:{password}".encode()).decode()
         self._clients: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -105,22 +110,22 @@ class RtspServer:
             self._clients.clear()
 
     def _produce(self) -> None:
-        height, width = self._picture_at(0).shape[:2]
-        encoder = av.CodecContext.create("libx264", "w")
-        assert isinstance(encoder, av.VideoCodecContext)
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.gop_size = width, height, "yuv420p", 10
-        encoder.framerate, encoder.bit_rate, encoder.thread_count = self._fps, 1_500_000, 1
-        encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "repeat-headers=1"}
-        packer = RtpPacker()
-        start, index = time.monotonic(), 0
+        encoder, packer = None, RtpPacker()
+        index, due_s, begun_s = 0, time.monotonic(), time.monotonic()
+        picture = self.picture_at(0)
         while not self._closed.is_set():
-            frame = av.VideoFrame.from_ndarray(self._picture_at(index), format="bgr24")
+            if not self.frozen:
+                picture = self.picture_at(index)
+            size = picture.shape[1::-1]
+            if encoder is None or (encoder.width, encoder.height) != size:
+                encoder = _encoder(*size, round(self.fps))
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
             frame.pts = index
             for packet in encoder.encode(frame):
-                timestamp = index * 90_000 // self._fps
-                self._send(list(packer.pack(bytes(packet), timestamp)))
+                self._send(list(packer.pack(bytes(packet), round((time.monotonic() - begun_s) * 90_000))))
             index += 1
-            self._closed.wait(max(0.0, start + index / self._fps - time.monotonic()))
+            due_s = max(due_s + 1.0 / (FLOOD_FPS if self.frozen else self.fps), time.monotonic() - 1.0)
+            self._closed.wait(max(0.0, due_s - time.monotonic()))
 
     def _send(self, packets: list[bytes]) -> None:
         if self.stalled:
@@ -177,6 +182,16 @@ class RtspServer:
         if method == "SETUP":
             return "200 OK\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n", ""
         return "200 OK\r\nSession: 1\r\n", ""
+
+
+def _encoder(width: int, height: int, fps: int) -> av.VideoCodecContext:
+    """A key frame, with the parameter sets before it, every ten frames."""
+    encoder = av.CodecContext.create("libx264", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.gop_size = width, height, "yuv420p", 10
+    encoder.framerate, encoder.bit_rate, encoder.thread_count = fps, 1_500_000, 1
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "repeat-headers=1"}
+    return encoder
 
 
 class RtpPacker:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import inspect
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 
 import cv2
 import numpy as np
@@ -18,9 +21,9 @@ import pytest
 from clips import write_clip
 from rtsp_server import RtspServer
 
-from edgeclip.cli import main
+from edgeclip import commands
+from edgeclip.cli import COMMANDS, main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
-from edgeclip.options import make_parser
 
 Captured = pytest.CaptureFixture[str]
 
@@ -125,6 +128,17 @@ def test_help_is_also_a_command(words: str, shown: str, capsys: Captured) -> Non
     assert shown in capsys.readouterr().out
 
 
+def test_every_command_that_can_be_added_is_in_the_table() -> None:
+    families = [importlib.import_module(f"edgeclip.commands.{found.name}") for found in iter_modules(commands.__path__)]
+    offered = {name for family in families for name, add in vars(family).items() if takes_commands_alone(add)}
+    assert len(offered) > 15
+    assert offered | {"_add_help"} == {add.__name__ for add in COMMANDS}
+
+
+def takes_commands_alone(add: object) -> bool:
+    return inspect.isfunction(add) and list(inspect.signature(add).parameters) == ["commands"]
+
+
 def test_cameras_and_sources_mix_in_the_order_given() -> None:
     arguments = make_parser().parse_args(["run", "--camera", "1", "--source", "demo", "--camera", "0"])
     assert arguments.source == ["camera:1", "demo", "camera:0"]
@@ -176,7 +190,7 @@ def test_a_missing_dependency_is_named_with_its_remedy(
     config.write_text(f"source: {clip}\nlabel: [dog, cat]\nbundle: {tiny_path}\n")
     code = f"""
 import sys
-for name in ({module!r}, "tflite_runtime", "onnxruntime"):
+for name in ({module!r}, "tflite_runtime", "onnxruntime", "openvino"):
     sys.modules[name] = None
 from edgeclip.cli import main
 sys.exit(main(["run", "--config", {str(config)!r}]))

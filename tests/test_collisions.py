@@ -6,6 +6,7 @@ import numpy as np
 
 from edgeclip.bundle import Bundle
 from edgeclip.collisions import Sentence, check_file, collisions, watch_sentences
+from edgeclip.runtime.shots import Shot
 from edgeclip.types import Label
 
 WATCHES = """\
@@ -73,3 +74,17 @@ def test_the_example_in_the_manual_holds_no_collision_for_nano() -> None:
 
     found = check_file(Path(__file__).parents[1] / "docs" / "watches.yaml", open_bundle())
     assert (found.labels, found.watches, found.collisions) == (3, 3, ())
+
+
+def test_what_was_taught_is_told_whether_named_or_not(tiny: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "watches.yaml"
+    path.write_text("labels: [Dog]\nwatches: [{name: the door, negatives: [cat]}]\n")
+    shots = [
+        *(Shot(f"d{number}", "dog", "", "") for number in range(3)),
+        Shot("d3", "dog", "", "", "an outlier"),
+        Shot("t0", "the door", "", ""),
+        Shot("c0", "cat", "", ""),
+    ]
+    found = check_file(path, tiny, shots=shots)
+    assert found.taught == {"dog": 3, "the door": 1}
+    assert found.taught_elsewhere == {"cat": 1}  # a negative is no label of that name

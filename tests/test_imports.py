@@ -22,6 +22,7 @@ LEAVES = {
     "container",
     "cuda",
     "errors",
+    "npz",
     "nvrtc",
     "picture",
     "progress",
@@ -42,7 +43,7 @@ STAGES = {
     "similarity": {"similarity"},
     "sinks": {"sinks"},
     "sources": {"sources", "supervisor", "connection", "box", "flood"},
-    "taught": {"taught", "fewshot", "shots"},
+    "taught": {"taught", "fewshot", "shots", "shown"},
     "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }
 HEAVY = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_quantizer", "timm", "PIL", "skimage", "matplotlib")
@@ -80,13 +81,17 @@ def stage_of(module: str) -> str | None:
 
 
 def level(module: str) -> int:
-    """cli -> {lifecycle, service, build, train, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    """cli -> commands -> {lifecycle, build, ...} -> pipeline -> stages -> leaves: larger may import smaller."""
+    if module in ("cli", "__main__"):
+        return 5
+    if module.partition(".")[0] == "commands":
+        return 4
     if module in LEAVES:
         return 0
     if stage_of(module) is not None or module == "runtime":
         return 1
     if module in ("runtime.asked", "runtime.lifecycle", "runtime.service") or not module.startswith("runtime."):
-        return 4 if module in ("cli", "__main__") else 3
+        return 3
     return 2
 
 
@@ -107,8 +112,31 @@ def test_stages_import_no_other_stage(module: str) -> None:
 def test_training_and_building_are_not_known_to_the_runtime() -> None:
     for module, path in modules().items():
         if module.startswith("runtime"):
-            upwards = {name for name in imports(path) if name.split(".")[0] in ("build", "train", "tune", "cli")}
+            upwards = {
+                name for name in imports(path) if name.split(".")[0] in ("build", "train", "tune", "cli", "commands")
+            }
             assert not upwards, f"{module} imports {upwards}"
+
+
+def writes_or_ends(path: Path) -> set[str]:
+    """What a file calls that writes to standard output or ends the process, but for where it is itself started."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if any(isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'" for node in tree.body):
+        return set()
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return calls & {"print", "exit", "quit", "sys.exit", "sys.stdout.write", "SystemExit", "os._exit", "os.execvp"}
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if level(name) < 4])
+def test_only_the_command_line_prints_or_exits(module: str) -> None:
+    assert not writes_or_ends(modules()[module])
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name.startswith("commands.")])
+def test_commands_leave_exiting_to_what_called_them_and_stay_short(module: str) -> None:
+    path = modules()[module]
+    assert not writes_or_ends(path) & {"exit", "quit", "sys.exit", "SystemExit", "os._exit"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
 
 
 def loaded(*statements: str) -> set[str]:

@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "clear.tif"), np.zeros((8, 8, 4), np.uint8))
     for name, why in {
         "half.jpg": "truncated",
-        "half.png": "not a readable picture",
+        "half.png": "truncated PNG",
         "empty.jpg": "not a readable picture",
         "text.jpg": "not a readable picture",
         "float.tif": "float32 pixels",
@@ -175,3 +175,36 @@ def test_opencv_is_silent_about_what_it_cannot_read(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_png_that_is_cut_or_states_a_wrong_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(RED_LEFT_BLUE_RIGHT).save(path)
+    good = path.read_bytes()
+    assert decode_picture(good + b"behind the end", "x").shape == (40, 60, 3)
+    for end in range(len(good) - 1, 8, -5):
+        with pytest.raises(DataError, match="truncated PNG"):
+            decode_picture(good[:end], "x")
+    at = good.index(b"IDAT") - 4
+    with pytest.raises(DataError, match="truncated PNG"):
+        decode_picture(good[:at] + b"\x7f\xff\xff\x00" + good[at + 4 :], "x")
+
+
+def test_a_small_file_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
+    """In a process of its own: OpenCV reads the limit when it is loaded."""
+    path = tmp_path / "bomb.png"
+    Image.new("1", (12_000, 12_000)).save(path)
+    code = f"""
+import edgeclip, pathlib, resource
+from edgeclip.errors import DataError
+from edgeclip.picture import read_picture
+before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_picture(pathlib.Path({str(path)!r}))
+except DataError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb, error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grown_kb, message = done.stdout.split(" ", 1)
+    assert "is not a readable picture" in message
+    assert int(grown_kb) < 50_000

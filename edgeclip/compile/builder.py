@@ -14,7 +14,7 @@ from edgeclip.compile.monitor import STEPS, Monitor, make_monitor
 from edgeclip.compile.network import Network, parse, use_half
 from edgeclip.errors import EngineError, UsageError
 from edgeclip.progress import Progress
-from edgeclip.runtime.backends.trt_library import RTX, Library, LogLines, make_logger
+from edgeclip.runtime.backends.trt_library import RTX, Library, LogLines, make_logger, uncollected
 
 FloatType = Literal["fp16", "fp32"]
 
@@ -47,6 +47,7 @@ class Plan:
     table: Table
 
 
+@uncollected()
 def build_plan(library: Library, path: Path, options: Options, progress: Progress) -> Plan:
     """Compile one ONNX file. Raises DataError for a graph that TensorRT does not take, EngineError for a failed build,
     UsageError for options that do not fit the graph or this TensorRT."""

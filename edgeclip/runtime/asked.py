@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from edgeclip.bundle import Bundle
@@ -16,7 +16,7 @@ from edgeclip.runtime.background import Embed, load_background
 from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.runtime.evidence import Unknown
 from edgeclip.runtime.labelbank import usual_labels
-from edgeclip.runtime.labels import LabelFile, labels_from_options
+from edgeclip.runtime.labels import LabelFile, folded, labels_from_options
 from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.runtime.shots import Shots
 from edgeclip.runtime.taughtlabels import TaughtLabels
@@ -111,13 +111,16 @@ class Looking:
                 notify,
                 TAUGHT_LOOK_S,
                 kind="taught shots",
-                describe=lambda some: str(len(some.shots)),
+                describe=lambda some: str(sum(not shot.left_out for shot in some.shots)),
             )
         self._watch_watch: LabelWatch[Watches, _Ready] | None = None
+        self._plain_watches: WatchBank | None = None
+        self._said = ""
         self.watching: Watching | None = None
         if asked.watch_file is not None:
             ready = self._ready_watches(asked.watch_file.content)
-            self.watching = Watching(ready.watches, sources, self._take_watches)
+            self._plain_watches = ready.watches
+            self.watching = Watching(self._taught_watches(ready.watches), sources, self._take_watches)
             self._watch_watch = LabelWatch(
                 asked.watch_file, self._ready_watches, notify, kind="watches", describe=_describe
             )
@@ -127,13 +130,16 @@ class Looking:
         bank = self._label_watch.take() if self._label_watch is not None else None
         ready = self._watch_watch.take() if self._watch_watch is not None else None
         if ready is not None:
-            self._fresh_watches = ready.watches
+            self._plain_watches = ready.watches
+            self._fresh_watches = self._taught_watches(ready.watches)
             if self.unknown is not None:
                 self.unknown.miss(ready.missed)
             bank = bank if ready.bank is None else ready.bank
         if self._taught is None or self._taught_watch is None:
             return bank
         refined = self._taught_watch.take()
+        if refined is not None and self._plain_watches is not None:
+            self._fresh_watches = self._taught_watches(self._plain_watches)
         return self._taught.latest if bank is not None or refined is not None else None
 
     def regions(self) -> Regions:
@@ -151,6 +157,22 @@ class Looking:
     def _take_watches(self) -> WatchBank | None:
         fresh, self._fresh_watches = self._fresh_watches, None
         return fresh
+
+    def _taught_watches(self, bank: WatchBank) -> WatchBank:
+        """With what was taught under their names. A tuned threshold keeps its promise for the text alone."""
+        if self._taught is None:
+            return bank
+        names = ["" if watch.name in bank.tuned else watch.name for watch in bank.watches]
+        shown = self._taught.shown(names, bank.texts[bank.positive], bank.background.null)
+        every = self._taught.labels()
+        mine = [name for name in names if folded(name) in every]
+        tuned = [name for name in sorted(bank.tuned) if folded(name) in every]
+        parts = [f"watches with taught shots: {', '.join(mine)}"] * bool(mine)
+        parts += [f"tuned on text alone, and so without their shots: {', '.join(tuned)}"] * bool(tuned)
+        said, self._said = self._said, "; ".join(parts)
+        if self._said and self._said != said:
+            self._notify(self._said)
+        return bank if shown is None else replace(bank, shown=shown)
 
     def _ready_unknown(self, asked: Asked) -> Unknown | None:
         if self._config.unknown == 0.0:

@@ -122,10 +122,11 @@ class Unknown:
         self._missed = missed
         self.among(self._labels)
 
-    def probability(self, cosines: Floats) -> Floats:
-        """Of a frame's cosines with its labels [1, L]: [1], 0.5 where the best of them stands at the level."""
+    def probability(self, cosines: Floats, shown: float = -LIMIT) -> Floats:
+        """Of a frame's cosines with its labels [1, L]: [1], 0.5 where the best of them stands at the level. shown:
+        log-odds, by taught shots, that it is one of them; what these know is not unknown, whatever the words say."""
         deviations = (float(cosines.max()) - self._null.mean) / self._null.spread
-        odds = STEEP * (deviations - self._level)
+        odds = max(STEEP * (deviations - self._level), shown)
         return np.array([1.0 / (1.0 + math.exp(max(odds, -LIMIT))) if odds < LIMIT else 0.0], np.float32)
 
 

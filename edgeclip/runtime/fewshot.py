@@ -8,9 +8,11 @@ Three ways are known to work, each best somewhere, and each is a closed form ove
     probe       a linear probe, ridge regression of the labels on the shots, added to the text classifier and so
                 shrunk towards it; best where there are many shots
 
-Each is added to the text's similarities with a weight; where every label was taught, the text may count for less. Way
-and weights are what predict left-out shots best
-(leave-one-out, in closed form), while the *negatives*, which show no taught label, stay what the text says they are.
+Each is added to the text's similarities with a weight. Where every label was taught, way and weight are what predict
+left-out shots best (leave-one-out, in closed form), within reason: the weight is drawn towards one that follows from
+how little the text knows the shots and from how many there are, and it is the probe unless another is clearly better.
+With few shots the judgement is noise, and these two keep it from doing worse than with fewer. Where labels that nobody
+taught are asked for as well, the *negatives*, which show no taught label, have a say: they stay what the text says.
 
 Embeddings of pictures lie in a narrow cone (Liang et al., "Mind the Gap", 2022): any two have a high cosine. All of
 this therefore works on directions from the cone's centre, where pictures of unrelated things are about at right angles.
@@ -32,10 +34,18 @@ Rows = npt.NDArray[np.int64]
 
 WAYS = ("prototypes", "cache", "probe")
 WEIGHTS = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)  # in logits
-BETAS = (2.0, 5.0, 10.0)
-RIDGES = (0.3, 1.0, 3.0)
-TEXT_SHARES = (1.0, 0.5, 0.2)  # of the text, where every label was taught
-FIRST_RIDGE, FIRST_WEIGHT = 1.0, 32.0  # of the probe, where no label has a second shot to judge by
+EVERY_SETTING = (  # way and shape: of the cache beta, of the probe ridge
+    ("prototypes", 0.0),
+    *(("cache", beta) for beta in (2.0, 5.0, 10.0)),
+    *(("probe", ridge) for ridge in (0.3, 1.0, 3.0)),
+)
+SETTINGS = (("probe", 1.0), ("prototypes", 0.0), ("cache", 5.0))  # way and shape, where every label was taught
+RATIOS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0)  # weights there, the text's being 1
+SHARES = (1.0, 0.5, 0.25, 0.12)  # of both, there: the text is surer than it is right
+USUAL_RATIO = 32.0  # of one shot of each label, where the text knows nothing of them; more by the root of their number
+PULL = 3.0  # towards the usual: loss for a weight e times too high or low
+CLEARLY = 3.0  # standard errors by which another way must be better than the probe
+FIRST_RIDGE = 1.0  # of the probe, where no label has a second shot to judge by
 FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
@@ -115,7 +125,13 @@ def fit(
     judged = np.concatenate([counts[own] > 1, np.ones(len(examples.keys) - len(own), bool)])
     text_right = _right(examples.logits, own)
     doubt = 1.0 - float(_probability(examples.logits[: len(own)], own).mean())
-    weight = FIRST_WEIGHT * doubt**4  # the less the text knows the shots, the more these are needed
+    weight = USUAL_RATIO * doubt**4  # the less the text knows the shots, the more these are needed
+    if (counts > 1).any() and not len(others):
+        taken = _all_taught(examples, judged[: len(own)], weight * np.sqrt(len(own) / len(counts)), ways)
+        if taken.weight == 0.0:
+            return Fit(None, "text", 0.0, text_right, text_right)
+        refinement = _refinement(examples, taken.setting, taken.weight / scale, columns, taken.share)
+        return Fit(refinement, taken.setting.way, taken.weight, text_right, taken.right)
     chosen = _refinement(examples, _Setting("probe", FIRST_RIDGE, np.empty(0)), weight / scale, columns)
     first = Fit(chosen, "probe", weight, text_right, None)
     if not (counts > 1).any():
@@ -124,23 +140,45 @@ def fit(
     start = _loss(examples.logits, examples, judged)
     tried: list[_Trial] = []
     for setting in _settings(examples, ways):
-        for share in (1.0,) if len(others) else TEXT_SHARES:
-            for weight in WEIGHTS:
-                refined = share * examples.logits
-                refined[:, : len(columns)] += weight * setting.scores
-                loss = _loss(refined, examples, judged)
-                tried.append(_Trial(loss, weight, share, setting, _right(refined, own)))
+        for weight in WEIGHTS:
+            refined = examples.logits.copy()
+            refined[:, : len(columns)] += weight * setting.scores
+            tried.append(_Trial(_loss(refined, examples, judged), weight, 1.0, setting, _right(refined, own)))
     best = min(tried, key=lambda one: one.loss)
-    weak = best.loss >= start or (best.weight < first.weight and best.share == 1.0)
-    if weak and counts.max() < FEW:
+    if counts.max() < FEW and (best.loss >= start or best.weight < first.weight):
         return first
     if best.loss >= start:
         return Fit(None, "text", 0.0, text_right, text_right)
-    if len(others):
-        limit = start - ENOUGH * (start - best.loss)
-        best = next(one for one in tried if one.setting is best.setting and one.loss <= limit)
-    refinement = _refinement(examples, best.setting, best.weight / scale, columns, best.share)
+    limit = start - ENOUGH * (start - best.loss)
+    best = next(one for one in tried if one.setting is best.setting and one.loss <= limit)
+    refinement = _refinement(examples, best.setting, best.weight / scale, columns)
     return Fit(refinement, best.setting.way, best.weight, text_right, best.right)
+
+
+def _all_taught(examples: _Examples, judged: npt.NDArray[np.bool_], usual: float, ways: tuple[str, ...]) -> _Trial:
+    """What to take where every label was taught. judged: [N], the shots whose label has another. usual: ratio."""
+    chosen: tuple[_Trial, Floats, npt.NDArray[np.bool_]] | None = None
+    own = examples.own
+    for setting in _settings(examples, ways, SETTINGS):
+        tried = []
+        for ratio in RATIOS:
+            pull = PULL * np.log((ratio + 1.0) / (usual + 1.0)) ** 2
+            refined = (examples.logits + ratio * setting.scores)[: examples.shots]
+            hits = refined.argmax(axis=1) == own
+            for share in SHARES:
+                losses = _losses(share * refined, own)[judged]
+                trial = _Trial(float(losses.sum() + pull), share * ratio, share, setting, float(hits.mean()))
+                tried.append((trial, losses, hits[judged]))
+        best = min(tried, key=lambda one: one[0].loss)
+        if chosen is None or (_clearly(chosen[1] - best[1]) and _clearly(best[2].astype(float) - chosen[2])):
+            chosen = best
+    assert chosen is not None
+    return chosen[0]
+
+
+def _clearly(gains: Floats) -> bool:
+    """Whether the mean of gains [N] is above zero by CLEARLY standard errors."""
+    return bool(gains.mean() > CLEARLY * gains.std() / np.sqrt(len(gains)))
 
 
 def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows:
@@ -161,7 +199,8 @@ def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background:
     shown = texts[(donors @ texts.T).argmax(axis=1)]
     supposed = _unit(donors[donor] + texts[others] - shown[donor])
     pictures = np.concatenate([donors[: len(background)], supposed])
-    centre = np.concatenate([background, _means(shots, own)]).mean(axis=0)  # a taught label counts as one picture
+    kinds = _means(shots, own) if len(others) else shots  # among others, a taught label counts as one picture
+    centre = np.concatenate([background, kinds]).mean(axis=0)
     everything = np.concatenate([shots, pictures])
     logits = scale * everything @ texts.T
     seen = logits[len(shots) : len(shots) + len(background)].argmax(axis=1)
@@ -173,25 +212,26 @@ def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background:
     return _Examples(keys, centre, own, targets, weights, logits, np.concatenate([own, seen, others]))
 
 
-def _settings(examples: _Examples, ways: tuple[str, ...]) -> Iterator[_Setting]:
+def _settings(
+    examples: _Examples, ways: tuple[str, ...], among: tuple[tuple[str, float], ...] = EVERY_SETTING
+) -> Iterator[_Setting]:
     keys, own, shots = examples.keys, examples.own, examples.shots
-    if "prototypes" in ways:
-        sums = _sums(examples)
-        scores = keys @ _unit(sums).T
-        scores[np.arange(shots), own] = (keys[:shots] * _unit(sums[own] - keys[:shots])).sum(axis=1)
-        yield _Setting("prototypes", 0.0, scores)
-    if "cache" in ways:
-        near = keys @ keys[:shots].T  # [M, N]
-        for beta in BETAS:
-            affinity = np.exp(beta * (near - 1.0))
+    for way, shape in among:
+        if way not in ways:
+            continue
+        if way == "prototypes":
+            sums = _sums(examples)
+            scores = keys @ _unit(sums).T
+            scores[np.arange(shots), own] = (keys[:shots] * _unit(sums[own] - keys[:shots])).sum(axis=1)
+        elif way == "cache":
+            affinity = np.exp(shape * (keys @ keys[:shots].T - 1.0))  # [M, N]
             affinity[np.arange(shots), np.arange(shots)] = 0.0
-            yield _Setting("cache", beta, affinity @ _votes(examples))
-    if "probe" in ways:
-        for ridge in RIDGES:
-            inverse, residual, linear = _ridge(examples, ridge)
-            fitted = keys @ linear
+            scores = affinity @ _votes(examples)
+        else:
+            inverse, residual, linear = _ridge(examples, shape)
             leverage = (((keys @ inverse) * keys).sum(axis=1) * examples.weights)[:, None]
-            yield _Setting("probe", ridge, (fitted - leverage * residual) / (1.0 - leverage))
+            scores = (keys @ linear - leverage * residual) / (1.0 - leverage)
+        yield _Setting(way, shape, scores)
 
 
 def _refinement(examples: _Examples, chosen: _Setting, weight: float, columns: Rows, share: float = 1.0) -> Refinement:
@@ -237,8 +277,11 @@ def _right(logits: Floats, own: Rows) -> float:
 
 
 def _loss(logits: Floats, examples: _Examples, judged: npt.NDArray[np.bool_]) -> float:
-    losses = -np.log(np.maximum(_probability(logits, examples.wanted), LEAST))
-    return float(np.average(losses[judged], weights=examples.weights[judged]))
+    return float(np.average(_losses(logits, examples.wanted)[judged], weights=examples.weights[judged]))
+
+
+def _losses(logits: Floats, wanted: Rows) -> Floats:
+    return np.asarray(-np.log(np.maximum(_probability(logits, wanted), LEAST)))
 
 
 def _probability(logits: Floats, wanted: Rows) -> Floats:

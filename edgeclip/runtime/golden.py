@@ -5,7 +5,6 @@ An engine that a driver, a thermal fault or a bad file has broken goes on return
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from edgeclip.bundle import Bundle
 from edgeclip.errors import DataError, EngineError
+from edgeclip.npz import read_npz
 from edgeclip.types import Embeddings, Engine
 
 MIN_COSINE = 0.95  # of every golden frame to its float embedding
@@ -133,9 +133,9 @@ class ConstantGuard:
 
 def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["frames"], archive["embeddings"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        frames, embeddings = read_npz(path, "frames", "embeddings")
+        return frames, embeddings
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} holds no golden frames: {error}", "copy or build the bundle again") from error
 
 

@@ -140,11 +140,16 @@ class Pipeline:
     def _scores(self, embedding: Embeddings, track: Track, clock_ns: int) -> tuple[Scores, float]:
         """Of the labels [L], smoothed, and of none of them."""
         row = similarity(embedding, self._texts, out=self._row)
+        unknown = 0.0
+        if self._unknown is not None:  # calibrated for cosines, which a refinement changes
+            none = (
+                self._unknown.probability(row)
+                if self._shown is None
+                else self._unknown.probability(row, self._shown.known(embedding))
+            )
+            unknown = float(track.unknown.update(none, clock_ns)[0])
         if self._refinement is not None:
             self._refinement.add(embedding, row)
-        unknown = 0.0
-        if self._unknown is not None:
-            unknown = float(track.unknown.update(self._unknown.probability(row), clock_ns)[0])
         return track.smoother.update(score(row, self._scoring, out=row)[0], clock_ns), unknown
 
     def _end_watches(self) -> None:
@@ -163,6 +168,7 @@ class Pipeline:
         self._names = bank.names
         self._texts = bank.embeddings
         self._refinement = bank.refinement
+        self._shown = bank.shown
         self._row = np.empty((1, len(bank.names)), np.float32)
         if self._unknown is not None:
             self._unknown.among(len(bank.names))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import numpy as np
 
 from edgeclip.atomic import atomic_write
 from edgeclip.errors import DataError
+from edgeclip.npz import read_npz
 from edgeclip.types import Embeddings
 
 FOLDER = "taught"
@@ -65,12 +65,11 @@ def read_shots(path: Path, space: str, dim: int) -> Shots:
         return Shots((), np.empty((0, dim), np.float32), space)
     hint = "take the file away and teach the labels again"
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            facts = json.loads(stored["facts"].tobytes())
-            embeddings = stored["embeddings"]
+        told_facts, embeddings = read_npz(path, "facts", "embeddings")
+        facts = json.loads(told_facts.tobytes())
         shots = msgspec.convert(facts["shots"], tuple[Shot, ...])
         told = str(facts["space"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
         raise DataError(f"{path} holds no taught shots: {error}", hint) from error
     if told != space:
         raise DataError(f"{path} was taught to another model (space {told})", hint)
@@ -84,9 +83,9 @@ def read_thumbnails(path: Path) -> list[bytes]:
     """A JPEG for each shot of the file, in its order."""
     if not path.exists():
         return []
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        blob, ends = stored["thumbnails"].tobytes(), stored["ends"].tolist()
-    return [blob[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    thumbnails, ends = read_npz(path, "thumbnails", "ends")
+    blob, stops = thumbnails.tobytes(), ends.tolist()
+    return [blob[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def write_shots(path: Path, shots: Shots, thumbnails: Sequence[bytes]) -> None:
@@ -110,9 +109,9 @@ def taught_elsewhere(state: Path, space: str) -> dict[str, list[str]]:
         if path == mine:
             continue
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                shots = msgspec.convert(json.loads(stored["facts"].tobytes())["shots"], tuple[Shot, ...])
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, msgspec.ValidationError):
+            (facts,) = read_npz(path, "facts")
+            shots = msgspec.convert(json.loads(facts.tobytes())["shots"], tuple[Shot, ...])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError):
             continue  # it is not ours to judge
         for shot in shots:
             found.setdefault(shot.label, []).append(shot.origin)

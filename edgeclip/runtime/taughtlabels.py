@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeclip.bundle import Bundle
+from edgeclip.runtime.evidence import MATCHED, Null
 from edgeclip.runtime.fewshot import Fit, fit
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.labels import folded
 from edgeclip.runtime.shots import Shots, read_shots, shots_path, taught_elsewhere
-from edgeclip.types import TextBank
+from edgeclip.runtime.shown import Shown, shown_by
+from edgeclip.types import Embeddings, TextBank
 
 SHOWN = 5  # labels, files named in a notice
+KNOWN = 0.7  # of what right texts reach on average: a text that reaches it on the shots knows them
 
 
 def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, Counter[str]]:
@@ -31,6 +34,25 @@ def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, 
     counts = Counter(bank.names[index] for index in rows.tolist())
     background = load_golden(bundle).embeddings
     return fit(bank.embeddings, bundle.manifest.scoring.scale, shots.embeddings[used], rows, background), counts
+
+
+def shown_in(
+    names: Sequence[str], shots: Shots, background: Embeddings, text: Callable[[int, Embeddings], float]
+) -> Shown | None:
+    """What the shots say by themselves for `names`, None where none of them was taught.
+
+    text: how well the text of a name knows its shots, 0..1.
+    """
+    used = [index for index, shot in enumerate(shots.shots) if not shot.left_out]
+    labels = list(dict.fromkeys(folded(shots.shots[index].label) for index in used))
+    row = {folded(name): index for index, name in enumerate(names)}
+    rows = [row.get(label, -1) for label in labels]
+    if max(rows, default=-1) < 0:
+        return None
+    own = np.array([labels.index(folded(shots.shots[index].label)) for index in used], np.int64)
+    embeddings = shots.embeddings[used]
+    known = [text(name, embeddings[own == label]) if name >= 0 else 0.0 for label, name in enumerate(rows)]
+    return shown_by(embeddings, own, rows, background, np.array(known, np.float32))
 
 
 class TaughtLabels:
@@ -76,6 +98,20 @@ class TaughtLabels:
             assert self._plain is not None
             return self._refine(self._plain)
 
+    def labels(self) -> dict[str, int]:
+        """Folded names of all that was taught, with the shots in use."""
+        return dict(Counter(folded(shot.label) for shot in self._shots.shots if not shot.left_out))
+
+    def shown(self, names: Sequence[str], texts: Embeddings, null: Null) -> Shown | None:
+        """What the shots say for watches of these names, None where none of them was taught. texts: [W, D]."""
+
+        def knows(row: int, mine: Embeddings) -> float:
+            reached = float((mine @ texts[row]).mean() - null.mean) / null.spread
+            return min(max(reached / (KNOWN * MATCHED[0]), 0.0), 1.0)
+
+        with self._lock:
+            return shown_in(names, self._shots, load_golden(self._bundle).embeddings, knows)
+
     def _signature(self) -> tuple[int, int] | None:
         try:
             status = os.stat(self._path)
@@ -85,7 +121,10 @@ class TaughtLabels:
 
     def _refine(self, bank: TextBank) -> TextBank:
         found, counts = fit_bank(bank, self._shots, self._bundle)
-        self.latest = bank if found is None else replace(bank, refinement=found.refinement)
+        self.latest = bank
+        if found is not None:
+            shown = shown_in(bank.names, self._shots, load_golden(self._bundle).embeddings, lambda _, mine: 0.0)
+            self.latest = replace(bank, refinement=found.refinement, shown=shown)
         self.counts = counts
         said = self._foreign(bank) if found is None else _told(found, counts)
         if said and said != self._said:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgeclip.bundle import Bundle
 from edgeclip.errors import DataError
+from edgeclip.npz import read_npz
 from edgeclip.runtime.text import label_prompts
 from edgeclip.types import Embeddings, Label, TextBank
 
@@ -62,9 +62,8 @@ def load_fixed_bank(bundle: Bundle) -> FixedBank:
     name, dim = bundle.manifest.text.bank or "", bundle.manifest.dim
     hint = "the bundle is damaged: build or copy it again"
     try:
-        with np.load(bundle.file(name), allow_pickle=False) as stored:
-            names, embeddings = stored["names"], stored["embeddings"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        names, embeddings = read_npz(bundle.file(name), "names", "embeddings")
+    except (OSError, ValueError) as error:
         raise DataError(f"{bundle.origin}: {name} is not a bank of texts: {error}", hint) from error
     well = names.ndim == 1 and names.dtype.kind == "U" and embeddings.dtype == np.float32
     if not well or embeddings.shape != (len(names), dim) or not len(names) or not np.isfinite(embeddings).all():

@@ -15,7 +15,7 @@ from edgeclip.runtime.presence import Rule
 from edgeclip.runtime.scenes import as_written
 from edgeclip.runtime.thresholds import Thresholds
 from edgeclip.runtime.watches import ENTER, Watch, WatchFile, usual_leave
-from edgeclip.types import Embeddings, Label
+from edgeclip.types import Embeddings, Label, Shown
 
 NAMED = 8  # watches that one line names
 
@@ -27,7 +27,8 @@ class WatchBank:
     regions: the distinct parts of the frame they look at, None being all of it, which comes first. region: [W], which
     of these. rules: when each begins and ends. half_life_s: [W] of smoothing.
     texts: [Q, D] unit vectors. positive: [W] rows of texts; negative: [W, K] rows, -1 where a watch has fewer.
-    apart: [W, B] which background texts count against a watch.
+    apart: [W, B] which background texts count against a watch. tuned: names of those whose threshold was tuned.
+    shown: where watches are named like labels that were taught with pictures.
     """
 
     watches: tuple[Watch, ...]
@@ -40,6 +41,8 @@ class WatchBank:
     negative: npt.NDArray[np.int64]
     apart: npt.NDArray[np.bool_]
     background: Background
+    tuned: frozenset[str] = frozenset()
+    shown: Shown | None = None
 
     def log_odds(self, embeddings: Embeddings) -> Floats:
         """For one frame's embeddings [R, D], a row for each of `regions`: log-odds [W] of every watch, not smoothed."""
@@ -47,7 +50,10 @@ class WatchBank:
         cosines = (embeddings @ self.texts.T)[self.region]
         negatives = np.where(self.negative >= 0, cosines[every[:, None], self.negative], np.float32(-np.inf))
         scenes = np.where(self.apart, (embeddings @ self.background.texts.T)[self.region], np.float32(-np.inf))
-        return log_odds(cosines[every, self.positive], negatives, scenes, self.background.null)
+        odds = log_odds(cosines[every, self.positive], negatives, scenes, self.background.null)
+        if self.shown is not None:
+            self.shown.blend(odds, embeddings[self.region])
+        return odds
 
 
 def load_watch_bank(
@@ -80,7 +86,15 @@ def load_watch_bank(
         negative=negative,
         apart=alike(texts[: len(watches)], background.texts, background.texts.mean(axis=0)) < SAME,
         background=background,
+        tuned=frozenset(watch.name for watch in watches if _is_tuned(watch, file, thresholds, space)),
     )
+
+
+def _is_tuned(watch: Watch, file: WatchFile, thresholds: Thresholds | None, space: str) -> bool:
+    if thresholds is None or thresholds.space != space or watch.enter is not None:
+        return False
+    found = thresholds.watches.get(watch.name)
+    return found is not None and found.digest == file.digest(watch)
 
 
 def settle(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,26 @@ def test_the_timing_cache_is_kept_and_a_damaged_one_is_begun_anew(tmp_path: Path
     assert config.used is cache
     assert cache.data == b""
     assert load_cache(config, None) is None
+
+
+def test_a_builder_that_a_failure_left_behind_is_not_collected_inside_tensorrts_lock(block: Path) -> None:
+    """In a process of its own: without care it hangs, in the logger's call, for ever."""
+    code = f"""
+import gc
+gc.disable()
+import subprocess
+import sys
+from pathlib import Path
+from edgeclip.compile.builder import Options, build_plan
+from edgeclip.progress import Silent
+from edgeclip.runtime.backends.trt_library import LogLines, load_library, make_logger
+rtx = load_library("tensorrt-rtx")
+cycle = [rtx.module.Builder(make_logger(rtx, LogLines()))]
+cycle.append(cycle)
+del cycle
+add = LogLines.add
+LogLines.add = lambda *line: (gc.collect(), add(*line))  # the collector may run whenever Python does
+print(len(build_plan(rtx, Path({str(block)!r}), Options(archs=((8, 6),)), Silent()).data) > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "True\n"

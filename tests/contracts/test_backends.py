@@ -308,3 +308,24 @@ def test_an_engine_for_openvino_gives_way_where_it_is_missing(tmp_path: Path, mo
         assert load_engine(bundle, "image").runtime.startswith("OpenVINO")
     without(monkeypatch, "openvino")
     assert load_engine(bundle, "image").runtime.startswith("ONNX Runtime")
+
+
+@runtimes
+def test_a_signal_finds_its_handler_after_an_engine_was_closed(tiny_path: Path, name: str) -> None:
+    """As a reload leaves them: the older one goes first. In a process of its own, which a lost stack would end."""
+    code = f"""
+import os, signal
+import numpy as np
+from edgeclip.bundle import open_bundle
+from edgeclip.runtime.backends import load_engine
+engines = [load_engine(open_bundle({str(tiny_path)!r}), "image", backend={name!r}, threads=2) for _ in range(2)]
+while engines:
+    engine = engines.pop(0)
+    engine.run(np.zeros(engine.input_shape, engine.input_dtype))
+    engine.close()
+    del engine
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -69,6 +69,27 @@ def test_more_shots_are_better() -> None:
     assert curve[2] > 0.9
 
 
+def probed(world: World, rows: npt.ArrayLike, count: int) -> float:
+    """Accuracy of a plain linear probe: ridge regression on the shots, without a word."""
+    own = np.repeat(np.asarray(rows), count)
+    shots, tests, wanted = world.pictures(own), world.pictures(np.repeat(rows, 60)), np.repeat(rows, 60)
+    centre, one_hot = shots.mean(axis=0), np.eye(len(world.texts))[own]
+    keys = unit(shots - centre)
+    linear = np.linalg.solve(keys.T @ keys + np.eye(DIM), keys.T @ (one_hot - one_hot.mean(axis=0)))
+    return float(((unit(tests - centre) @ linear).argmax(axis=1) == wanted).mean())
+
+
+@pytest.mark.parametrize("lost", [(), (0, 1, 2, 3, 4, 5), tuple(range(12))])
+def test_never_clearly_worse_than_the_text_or_a_probe_without_text(lost: tuple[int, ...]) -> None:
+    plain, rows = Fit(None, "text", 0.0, 0.0, None), range(12)
+    for count in (4, 16):
+        worlds = [World(12, seed, lost) for seed in range(4)]
+        ours = np.mean([world.accuracy(world.taught(rows, count), rows) for world in worlds])
+        text = np.mean([world.accuracy(plain, rows) for world in worlds])
+        probe = np.mean([probed(world, rows, count) for world in worlds])
+        assert ours > max(text, probe) - 0.02, count
+
+
 def test_one_label_taught_of_many_is_found_and_the_others_are_still_themselves() -> None:
     world = World(20, lost=(3,))
     others = [row for row in range(20) if row != 3]

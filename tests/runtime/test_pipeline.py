@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -354,10 +355,12 @@ class Halves(Pictures):
             yield frame
 
 
-def watched(feed: Pictures, watching: Watching, sinks: tuple[Sink, ...], unknown: Unknown | None = None) -> None:
+def watched(
+    feed: Pictures, watching: Watching, sinks: tuple[Sink, ...], unknown: Unknown | None = None, bank: TextBank = BANK
+) -> None:
     pipeline = Pipeline(
         engine=Brightness(),
-        bank=BANK,
+        bank=bank,
         scoring=HARD,
         tracks=[Track(0.0, 1_000_000_000)],
         sinks=sinks,
@@ -418,3 +421,33 @@ def test_a_frame_that_resembles_no_label_is_unknown() -> None:
     decisions = [decision for decision in kept.decisions if not decision.closing]
     assert [decision.label for decision in decisions] == ["dark", "bright", "dark", "unknown"]
     assert all(decision.score >= 0.5 for decision in decisions)
+
+
+class Quietly:
+    """A refinement by which all cosines count for little."""
+
+    def add(self, image: Embeddings, similarities: npt.NDArray[np.float32]) -> None:
+        similarities *= np.float32(0.1)
+
+
+class Sure:
+    """Shots that know every frame, or none."""
+
+    def __init__(self, known: float) -> None:
+        self._known = known
+
+    def known(self, image: Embeddings) -> float:
+        return self._known
+
+    def blend(self, odds: npt.NDArray[np.float32], images: Embeddings) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("known", "labels"), [(6.0, ["dark", "bright"]), (-6.0, ["dark", "unknown"])])
+def test_what_taught_shots_know_is_not_unknown_and_a_refinement_changes_nothing_in_it(
+    known: float, labels: list[str]
+) -> None:
+    kept, unknown = Kept(), Unknown(Null(0.5, 0.2, 0.0, 1.0), 0.05)
+    bank = replace(BANK, refinement=Quietly(), shown=Sure(known))
+    watched(Pictures([0, 128]), Watching(watches(Watch(name="bright")), ["pictures"]), (kept,), unknown, bank)
+    assert [decision.label for decision in kept.decisions if not decision.closing] == labels

@@ -376,6 +376,21 @@ def test_rtsp_stall_drop_noise_and_absence(rtsp: RtspServer) -> None:
     assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
 
 
+def test_a_flood_over_rtsp_is_a_loss_and_a_slow_camera_is_none(rtsp: RtspServer) -> None:
+    supervisor = Supervisor(lambda: open_source(rtsp.url))
+    with watching(supervisor) as frames:
+        seconds_until(lambda: len(frames) > 5)
+        rtsp.fps = 1
+        time.sleep(3)
+        assert supervisor.last_error is None
+        rtsp.fps = 25
+        rtsp.frozen = True
+        assert seconds_until(lambda: supervisor.state == "lost") <= 5
+        assert "repeats one picture" in (supervisor.last_error or "")
+        rtsp.frozen = False
+        assert seconds_until(lambda: supervisor.state == "streaming") <= 10
+
+
 def test_mjpeg_stall_and_return(mjpeg: MjpegServer) -> None:
     supervisor = Supervisor(lambda: open_source(mjpeg.url))
     with watching(supervisor) as frames:

@@ -16,6 +16,7 @@ import openvino
 from edgeclip.errors import DataError, EngineError
 from edgeclip.runtime.backends.chatter import native_chatter_hidden
 from edgeclip.runtime.backends.guard import check_input, check_output
+from edgeclip.runtime.backends.signal_stack import signal_stack_kept
 from edgeclip.types import Embeddings
 
 QUANTIZED = "FakeQuantize"  # what a pair of QuantizeLinear and DequantizeLinear is to it
@@ -56,7 +57,7 @@ class OpenVinoEngine:
         if not any(node.get_type_name() == QUANTIZED for node in model.get_ops()):
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            with native_chatter_hidden():
+            with native_chatter_hidden(), signal_stack_kept():
                 self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise _unusable(error) from error

@@ -15,7 +15,7 @@ from edgeclip.cuda import Graph, Stream, first_gpu
 from edgeclip.errors import DataError, EngineError
 from edgeclip.runtime.backends.guard import check_input, check_output
 from edgeclip.runtime.backends.plan_target import device_facts, require_match
-from edgeclip.runtime.backends.trt_library import Library, LogLines, load_library, make_logger
+from edgeclip.runtime.backends.trt_library import Library, LogLines, load_library, make_logger, uncollected
 from edgeclip.types import Embeddings
 
 HOST_CODE = "EDGECLIP_PLAN_HOST_CODE"  # "1": a version-compatible plan may bring and run NVIDIA's lean runtime
@@ -35,7 +35,7 @@ class TensorRTEngine:
         self._cuda = first_gpu()
         self._cuda.make_current()
         self._lines = LogLines()
-        with ExitStack() as undo:
+        with uncollected(), ExitStack() as undo:
             self._open(library, path, undo)
             self._undo = undo.pop_all()
         how = "CUDA graph" if self._graph is not None else "no CUDA graph"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +79,20 @@ class LogLines:
     def _keep(lines: list[str], text: str) -> None:
         if len(lines) < KEPT_LINES:
             lines.append(text)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile. TensorRT calls the logger with its own lock held: were a builder that an earlier
+    failure left in a reference cycle collected in that call, its destructor would wait for the lock for ever."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def make_logger(library: Library, lines: LogLines) -> Any:

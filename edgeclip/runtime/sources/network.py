@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from urllib.parse import urlsplit
 
 import cv2
@@ -11,14 +13,21 @@ from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.sources.capture import next_picture, nominal_fps, opened
 from edgeclip.types import Pixels
 
+# FFmpeg looks at thirty frames to tell a rate before it gives the first one: three seconds of a camera at 10 fps, on
+# every reconnect. Five tell it as well. The first option is OpenCV's own default. A user's setting stands.
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|fpsprobesize;5")
+DAMAGE_S = 1.0
+DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some hundreds of packets
+
 
 class NetworkStream:
     """An rtsp://, rtsps://, http:// or https:// stream.
 
-    RTSP goes over TCP: OpenCV asks FFmpeg to prefer it, so no process-wide option is needed. Time-outs are given at
-    open (OpenCV's defaults are 30 s). One decoder thread: each further one holds a frame back, and on a silent
-    stream hands that old frame on after another read_timeout_s, so that a loss looks like a slow stream. With
-    one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in hardware (gst:).
+    RTSP goes over TCP. Time-outs are given at open (OpenCV's defaults are 30 s). One decoder thread: each further one
+    holds a frame back, and on a silent stream hands that old frame on after another read_timeout_s, so a loss looks
+    like a slow stream. With one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in
+    hardware (gst:).
+    When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened.
     """
 
     live = True
@@ -51,10 +60,16 @@ class NetworkStream:
         self.fps = nominal_fps(self._capture)
 
     def read(self) -> Pixels:
-        picture = next_picture(self._capture) if self._capture is not None else None
-        if picture is None:
-            raise SourceError(f"{self.name}: the stream ended or stopped delivering")
-        return picture
+        """The next picture. A damaged packet fails one read of OpenCV's, as a lost connection does: it is read on, for
+        DAMAGE_S at most. On a lost connection every try fails at once; on a silent stream the first takes longer."""
+        begun_s = time.monotonic()
+        for _ in range(DAMAGED_READS):
+            picture = next_picture(self._capture) if self._capture is not None else None
+            if picture is not None:
+                return picture
+            if time.monotonic() - begun_s >= DAMAGE_S:
+                break
+        raise SourceError(f"{self.name}: the stream ended or stopped delivering")
 
     def close(self) -> None:
         if self._capture is not None:

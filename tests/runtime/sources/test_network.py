@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -36,6 +37,15 @@ def test_rtsp_is_read_over_tcp(rtsp: RtspServer) -> None:
         source.read()
 
 
+def test_a_slow_camera_is_opened_without_waiting_for_thirty_frames() -> None:
+    with RtspServer(fps=5) as server:
+        source, begun_s = NetworkStream(server.url, open_timeout_s=10.0), time.monotonic()
+        open_and_read(source)
+        assert time.monotonic() - begun_s < 5.5  # it was 6.2 s; two for a key frame, one for five frames
+        assert source.fps == 5
+        source.close()
+
+
 def test_mjpeg_over_http(mjpeg: MjpegServer) -> None:
     source = NetworkStream(mjpeg.url)
     source.open()
@@ -43,6 +53,39 @@ def test_mjpeg_over_http(mjpeg: MjpegServer) -> None:
     assert one.shape == (240, 320, 3)
     assert not np.array_equal(one, other)
     source.close()
+
+
+def test_damaged_packets_are_read_past(rtsp: RtspServer) -> None:
+    """What came while it was opened is garbage, and there is much of it before the first picture."""
+    rtsp.noise = 1.0
+    threading.Timer(1.0, lambda: setattr(rtsp, "noise", 0.0)).start()
+    source = NetworkStream(rtsp.url, open_timeout_s=10.0)
+    open_and_read(source)
+    source.close()
+
+
+def test_nothing_but_damage_is_a_loss_within_seconds(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url)
+    open_and_read(source)
+    rtsp.noise, begun_s = 1.0, time.monotonic()
+    with pytest.raises(SourceError, match="stopped delivering"):
+        read_for(source, 30)
+    assert time.monotonic() - begun_s <= 5
+    source.close()
+
+
+def test_another_resolution_is_scaled_to_the_first(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url)
+    open_and_read(source)
+    right_half = np.zeros((360, 640, 3), np.uint8)
+    right_half[:, 320:] = 255
+    rtsp.picture_at = lambda index: right_half
+    for _ in range(60):
+        picture = source.read()
+    source.close()
+    assert picture.shape == (240, 320, 3)
+    assert picture[:, :150].mean() < 10
+    assert picture[:, 170:].mean() > 240
 
 
 def test_a_silent_stream_fails_after_about_twice_the_read_timeout(rtsp: RtspServer) -> None:

@@ -1,0 +1,77 @@
+"""What several commands share: how one is added, options that come again, and the types of values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
+BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
+
+
+def add_command(
+    commands: Any, words: str, function: Callable[..., int], help: str, description: str = ""
+) -> argparse.ArgumentParser:
+    """Add one command to what `add_subparsers` gave.
+
+    words: the command as it is typed, "labels check". function: does it; takes the options that were given by
+    name, and returns the exit code. It is the parsed `command`.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        words.split()[-1], help=help, description=description or help, argument_default=argparse.SUPPRESS
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def add_no_taught(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
+
+
+def usual_bundle() -> str | None:
+    """The bundle that the environment names, as for `run`; None for the one that comes with edgeclip."""
+    return os.environ.get("EDGECLIP_BUNDLE") or None
+
+
+def camera(text: str) -> str:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a camera number; for other sources use --source")
+    return f"camera:{int(text)}"
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def zero_or_more(text: str) -> float:
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -1e9 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
