@@ -42,11 +42,12 @@ hostile: $(VENV)/.dev ## archives that must be refused, into build-work/hostile;
 soak-install: $(VENV)/.dev ## kill -9 during CYCLES (default 1000) installations; a whole bundle is always in force
 	$(BIN)/python tests/soak_install.py $(or $(CYCLES),1000)
 
-deb: $(VENV)/.dev ## the Debian package, into dist/: DEB_ARCH=amd64 or arm64, DEB_PYTHON=3.11 (Debian 12; the one of .venv)
+deb: $(VENV)/.dev ## the Debian package, into dist/: DEB_ARCH=amd64 or arm64, DEB_PYTHON=3.10 to 3.13 (3.11 is Debian 12's)
 	BUILD_PYTHON=$(BIN)/python deploy/deb/build.sh $(DEB_ARCH) $(DEB_PYTHON) dist
 
-test-deb: deb ## installed, run, upgraded and purged in a bare Debian 12 (as root; debootstrap)
-	deploy/deb/test.sh $$(ls -t dist/edgeclip_*_$(DEB_ARCH).deb | head -1)
+test-deb: deb ## installed, run, upgraded and purged in a bare Debian (as root; debootstrap, and qemu for another DEB_ARCH)
+	PHOTOGRAPHS=$$($(BIN)/python -c 'import importlib.util as util; print(util.find_spec("skimage").submodule_search_locations[0])') \
+	deploy/deb/test.sh $$(ls -t dist/edgeclip_*+py$(DEB_PYTHON)_$(DEB_ARCH).deb | head -1)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -3,12 +3,12 @@
 #
 #   build.sh ARCH PYTHON OUT      amd64|arm64, the device's Python (3.11 on Debian 12), a folder
 #
-# BUILD_PYTHON runs pip and build, and must be of the same minor version. The same source gives the same bytes
-# (SOURCE_DATE_EPOCH: the last commit's time).
+# BUILD_PYTHON has pip and build. DEB_INTERPRETER is a Python of the device's minor version, which pip runs under: what a
+# dependency needs may depend on it. The same source gives the same bytes (SOURCE_DATE_EPOCH: the last commit's time).
 set -eu
 arch=$1 python=$2 out=$3
 here=$(cd "$(dirname "$0")" && pwd) source=$(cd "$(dirname "$0")/../.." && pwd)
-: "${BUILD_PYTHON:=python$python}"
+: "${BUILD_PYTHON:=python3}"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$source" log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH PIP_DISABLE_PIP_VERSION_CHECK=1 LC_ALL=C TZ=UTC
 umask 022  # zstd: dpkg reads it since Debian 12 and Ubuntu 22.04
@@ -18,6 +18,22 @@ amd64) machine=x86_64 ;;
 arm64) machine=aarch64 ;;
 *) echo "error: $arch is not amd64 or arm64" >&2; exit 2 ;;
 esac
+case "$python" in
+3.10 | 3.11 | 3.12 | 3.13) ;;
+*) echo "error: Python $python is not 3.10, 3.11, 3.12 or 3.13" >&2; exit 2 ;;
+esac
+
+# The first Python of that version: the one that was named, the one that builds, python3.N.
+interpreter=
+for candidate in ${DEB_INTERPRETER:-"$BUILD_PYTHON" "python$python"}; do
+    minor=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || minor=
+    [ "$minor" != "$python" ] || { interpreter=$candidate; break; }
+done
+[ -n "$interpreter" ] || {
+    echo "error: no Python $python here, which says what the package's dependencies are" >&2
+    echo "  fix: install one, or name it: make deb DEB_PYTHON=$python DEB_INTERPRETER=/path/to/python$python" >&2
+    exit 69
+}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,11 +44,11 @@ mkdir -p "$out" "$site" "$root/opt/edgeclip/bin" "$root/DEBIAN" "$root/usr/bin"
 echo "edgeclip's wheel"
 "$BUILD_PYTHON" -m build --wheel --outdir "$work/wheel" "$source" > "$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 wheel=$(echo "$work"/wheel/edgeclip-*.whl)
-version=$(basename "$wheel" | cut -d- -f2)
+version=$(basename "$wheel" | cut -d- -f2)+py$python
 
 echo "dependencies for Python $python, $machine"
 abi=cp$(echo "$python" | tr -d .)
-"$BUILD_PYTHON" -m pip install --quiet --no-warn-conflicts --target "$site" --no-compile --only-binary=:all: --implementation cp \
+"$BUILD_PYTHON" -m pip --python "$interpreter" install --quiet --no-warn-conflicts --target "$site" --no-compile --only-binary=:all: --implementation cp \
     --python-version "$python" --abi "$abi" --abi abi3 --abi none \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" --platform "manylinux_2_17_$machine" \
     --platform "manylinux2014_$machine" --constraint "$here/constraints.txt" "$wheel[sign]"
