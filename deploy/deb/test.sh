@@ -67,6 +67,7 @@ if [ -n "$prefix" ]; then
     mount --bind "$prefix/lib/python$python" "$root/usr/lib/python$python"
     mount -t tmpfs tmpfs "$root/usr/lib/python$python/site-packages"
     cp "$prefix/bin/python$python" "$root/usr/bin/python$python"
+    [ ! -e "$prefix/lib/libpython$python.so.1.0" ] || cp "$prefix/lib/libpython$python.so.1.0" "$root/usr/lib/"
     force=--force-depends
     say "with $prefix as Python $python"
 fi
@@ -94,9 +95,9 @@ in_root edgeclip bundle keygen --out /root/site.pem
 if [ -n "$photographs" ]; then
     mkdir -p "$root/tmp/photographs/skimage"
     mount --bind "$photographs" "$root/tmp/photographs/skimage"
-    as_service env PYTHONPATH=/tmp/photographs edgeclip run --source demo --max-frames 12 --label "a cat" --label "a dog" --label "a motorcycle" --json > "$top/decisions"
+    as_service env PYTHONPATH=/tmp/photographs edgeclip run --source demo --fps 2 --max-frames 20 --label "a cat" --label "a dog" --label "a motorcycle" --json > "$top/decisions"
     tail -n 1 "$top/decisions"
-    grep -q '"a cat"' "$top/decisions"
+    grep -q '"label":"a motorcycle"' "$top/decisions"
     umount "$root/tmp/photographs/skimage"
 fi
 
