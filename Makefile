@@ -94,6 +94,7 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: building and training need Python 3.11 to 3.13; .venv has 3.10, which is enough to run"; echo "  fix: make clean, then make $@ PYTHON=python3.11"; exit 78; }
 	@echo "setting up .venv (build, train and test tools; torch is large)"
 	@$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	@touch $@

@@ -32,6 +32,7 @@ if [ "$arch" != "$(dpkg --print-architecture)" ]; then
     case "$arch" in
     arm64) cpu=aarch64 ;;
     amd64) cpu=x86_64 ;;
+    *) cpu=$arch ;;
     esac
     grep -qs enabled "/proc/sys/fs/binfmt_misc/qemu-$cpu" ||
         fail "this machine cannot run $arch" \
