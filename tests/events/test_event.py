@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from schemas import cleaned
 
 from edgeclip.events.event import ENDED, decode, encode, event_schema, new_id
 from events.made import event
@@ -14,7 +15,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def test_the_documented_schema_is_the_structs() -> None:
-    assert json.loads((DOCS / "event.schema.json").read_text()) == event_schema()
+    assert cleaned((DOCS / "event.schema.json").read_text()) == cleaned(json.dumps(event_schema()))
 
 
 def test_the_documented_example_is_a_message() -> None:

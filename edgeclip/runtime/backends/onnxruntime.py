@@ -15,7 +15,7 @@ from edgeclip.runtime.backends.guard import check_input, check_output
 from edgeclip.types import Embeddings
 
 ERRORS_ONLY = 3
-NO_GRAPH = "No graph was found"  # what an empty file is to it
+NO_GRAPH = ("No graph was found", "does not have a graph")  # what an empty file is to it; up to 1.23, the second
 LOAD_ERRORS = (native.InvalidProtobuf, native.Fail, native.InvalidGraph, native.NotImplemented, native.InvalidArgument)
 DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(int32)": np.dtype(np.int32)}
 
@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())
-            if isinstance(error, native.InvalidProtobuf) or NO_GRAPH in reason:
+            if isinstance(error, native.InvalidProtobuf) or any(said in reason for said in NO_GRAPH):
                 raise DataError(
                     f"{path} is not ONNX, or is damaged: {reason}", "copy or build the bundle again"
                 ) from error

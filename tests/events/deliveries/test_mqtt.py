@@ -189,6 +189,11 @@ def certificates(folder: Path) -> dict[str, Path]:
     def name(text: str) -> Any:
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
+    def usage(ca: bool) -> Any:
+        others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+        no = dict.fromkeys((*others, "encipher_only", "decipher_only"), False)
+        return x509.KeyUsage(digital_signature=True, key_cert_sign=ca, crl_sign=ca, **no)
+
     now = datetime.datetime.now(datetime.timezone.utc)
     files: dict[str, Path] = {}
     ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -203,6 +208,7 @@ def certificates(folder: Path) -> dict[str, Path]:
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=role == "ca", path_length=None), critical=True)
+            .add_extension(usage(role == "ca"), critical=True)  # Python 3.13 takes no CA without
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
             .add_extension(
