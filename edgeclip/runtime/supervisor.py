@@ -97,6 +97,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        self.state = "ended"
         self._leave()
         deadline_s = time.monotonic() + 1.0
         for connection in self._left:
@@ -105,6 +106,10 @@ class Supervisor:
     def stop(self) -> None:
         """End frames() within a fifth of a second. Safe from any thread and from a signal handler."""
         self._stopped = True
+
+    def resume(self) -> None:
+        """After a stop(), and once frames() has ended, frames() may be called again: the source is still open."""
+        self._stopped = False
 
     def frames(self) -> Iterator[Frame]:
         """Frames, oldest first. Raises what the source raised, where it is not retried."""
@@ -127,8 +132,9 @@ class Supervisor:
                     self._check_progress(connection)
                 except SourceError as stall:
                     self._fail(stall)
-        self.state = "ended"
-        self._leave()
+        if not self._stopped:
+            self.state = "ended"
+            self._leave()
 
     def _check_progress(self, connection: Connection) -> None:
         """Raise SourceError when the reader hangs."""

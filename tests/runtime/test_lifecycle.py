@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -88,6 +89,24 @@ def test_a_good_configuration_is_swapped_in_a_bad_one_refused(config: Path, tmp_
     assert f"reload refused, the configuration in force stays: {config}:5: `top`" in said
     assert "configuration reloaded" in said
     assert service.process.returncode == 0
+
+
+def test_a_reload_that_leaves_the_camera_as_it_is_does_not_open_it_again(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "decisions.jsonl"
+    text = config.read_text().replace("sink: 'lines:'", f"sink: ['lines:', 'decisions:{out}']")
+    config.write_text(text)
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        config.write_text(text.replace("dog, cat", "tree, car"))
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING=1")
+        service.manager.wait_for("READY=1")
+        assert service.stop()[0] == 0
+    decisions = [json.loads(line) for line in out.read_text().splitlines()]
+    frames = [decision["frame"] for decision in decisions]
+    assert "dog" in decisions[0]["scores"]
+    assert "tree" in decisions[-1]["scores"]
+    assert frames == sorted(frames)  # the demo camera begins with 0 whenever it is opened
 
 
 def test_what_is_accepted_and_does_not_come_up_gives_way_to_the_one_before(config: Path, tmp_path: Path) -> None:
