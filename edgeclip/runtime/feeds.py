@@ -44,7 +44,7 @@ class Feeds:
         return list(self._asked.values())
 
     def open(self) -> None:
-        """Open what supervised() returned last, and close what is no longer asked for. Raises SourceError, DataError."""
+        """Open what supervised() returned last; close what is no longer asked for. Raises SourceError, DataError."""
         self._close(set(self._kept) - set(self._asked))
         for key, feed in self._asked.items():
             if key in self._kept:
