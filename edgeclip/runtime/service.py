@@ -24,7 +24,7 @@ from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.crops import Preprocess as MakeBatch
 from edgeclip.runtime.feeds import Feeds, Wanted
-from edgeclip.runtime.golden import ConstantGuard, check_golden
+from edgeclip.runtime.golden import ConstantGuard, check_golden, load_golden
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
@@ -122,7 +122,8 @@ def serve(
             sinks=meter.around(sinks),
             top=config.top,
             check=ConstantGuard().check,
-            self_test=functools.partial(check_golden, engine, bundle),
+            # From memory: a disk that fails meanwhile is no fault of the engine's.
+            self_test=functools.partial(check_golden, engine, bundle, golden=load_golden(bundle)),
             fresh_bank=meter.deciding(looking.fresh_bank),
             watching=looking.watching,
             unknown=looking.unknown,
