@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TextIO
 
@@ -51,6 +52,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
             return reload.look()
 
         while True:
+            gc.collect()  # what the run before left in cycles: few objects, and so long overlooked, but large ones
             trial = watch_bundle(config.bundle, config.probation_s, notify)
             try:
                 summary = serve(config, stdout, notify, over, heartbeat, trial, feeds)

@@ -169,3 +169,23 @@ def fill(pipe: Path) -> None:
         return
     finally:
         os.close(writer)
+
+
+def test_reloads_do_not_pile_up_what_the_runs_before_held(config: Path, tmp_path: Path) -> None:
+    """With nano, whose engine is large enough to be seen."""
+    config.write_text("source: demo\nlabel: [dog, cat]\nsink: 'lines:'\nfps: 5\n")
+
+    def resident_mb() -> float:
+        pages = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        sizes = []
+        for _ in range(9):
+            service.process.send_signal(signal.SIGHUP)
+            service.manager.wait_for("RELOADING=1")
+            service.manager.wait_for("READY=1")
+            sizes.append(resident_mb())
+        assert service.stop()[0] == 0
+    assert min(sizes[-3:]) - min(sizes[1:4]) < 30, sizes
