@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
 from edgeclip.bundle import Bundle
@@ -16,7 +17,7 @@ from edgeclip.runtime.background import Embed, load_background
 from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.runtime.evidence import Unknown
 from edgeclip.runtime.labelbank import usual_labels
-from edgeclip.runtime.labels import LabelFile, folded, labels_from_options
+from edgeclip.runtime.labels import LabelFile, folded, labels_from_options, parse_labels
 from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.runtime.shots import Shots
 from edgeclip.runtime.taughtlabels import TaughtLabels
@@ -57,6 +58,14 @@ def read_asked(config: Config, bundle: Bundle, notify: Notify) -> Asked:
         whose = "built-in everyday ones" if bundle.manifest.text.bank is None else "names in the bundle's bank"
         notify(f"no labels given: using the {len(labels)} {whose} (--labels FILE or --label TEXT)")
     return Asked(labels, None, None)
+
+
+def check_files(config: Config) -> None:
+    """Raises DataError where the label or watches file that a Config names is bad. A pipe can be read once: later."""
+    if config.labels and Path(config.labels).is_file():
+        parse_labels(config.labels)
+    if config.watch and Path(config.watch).is_file():
+        watches_at(config.watch)
 
 
 def _both(config: Config) -> UsageError:

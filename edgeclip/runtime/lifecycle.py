@@ -8,6 +8,7 @@ from typing import TextIO
 
 from edgeclip.config import Config
 from edgeclip.errors import EdgeclipError
+from edgeclip.runtime.asked import check_files
 from edgeclip.runtime.feeds import Feeds
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import ERROR, Notice
@@ -28,6 +29,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
     one before; so does a configuration that was accepted and yet does not come up.
     """
     config, before = load(), None
+    check_files(config)  # before a bundle on probation could be blamed for them
     heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
     if config.recompile:
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
