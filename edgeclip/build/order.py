@@ -25,24 +25,32 @@ from edgeclip.progress import Progress
 TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxscript", "onnxruntime")
 
 CHECKPOINTS = (
-    "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai", "openclip",
-    "ours", "part_names", "place", "sentences", "tokenizer_files",
+    "__init__", "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai",
+    "openclip", "ours", "part_names", "place", "sentences", "tokenizer_files", "torchvision_ops",
+)  # fmt: skip
+TOKENIZER = (
+    "__init__", "bpe", "component", "fixtext", "normalizers", "precompiled", "processors", "splitters", "unicode8",
+    "unigram", "wordpiece",
 )  # fmt: skip
 
+# Beside a step's own file, what decides what it produces; what an earlier step names counts for later ones too.
 CODE: dict[str, tuple[str, ...]] = {
     "export": (
         "build/exporter.py",
         "build/graphs.py",
+        "build/onnxgraph.py",
         "build/powers.py",
+        "build/tflite.py",
         *(f"build/checkpoints/{name}.py" for name in CHECKPOINTS),
+        *(f"runtime/tokenizer/{name}.py" for name in TOKENIZER),
         "train/towers.py",
         "train/checkpoint.py",
     ),
-    "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
+    "calibrate": ("build/frames.py", "picture.py", "runtime/preprocess.py", "runtime/sources/demo.py"),
     "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
     "quantize": (
-        "build/onnxgraph.py",
-        "build/tflite.py",
+        "build/findings.py",
+        "build/measure.py",
         "build/tflite_rewrite.py",
         "build/search.py",
         "build/local.py",
@@ -59,10 +67,12 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/figures.py",
         "build/page.py",
         "build/compare.py",
-        "build/measure.py",
+        "build/reference_preprocess.py",
         "build/report.py",
         "build/pack.py",
+        "datasets.py",
         "runtime/text.py",
+        "runtime/text_bank.py",
         "runtime/backends/openvino.py",
     ),
 }

@@ -157,6 +157,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         None,
         lambda directory: quantize(exported_in, calibrated_in, quantization, order.budget_minutes, directory, progress),
         tflite=msgspec.to_builtins(quantization.tflite),
+        onnx=msgspec.to_builtins(quantization.onnx),
         search=msgspec.to_builtins(quantization.search),
         budget=order.budget_minutes,
         **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
@@ -172,6 +173,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
             order, exported, labels, exported_in, calibrated_in, quantized_in, directory, progress
         ),
         name=plan.recipe.name,
+        formats=sorted({"tflite", "onnx"} & set(order.targets)),  # in which float may be the one that is kept
         gates=msgspec.to_builtins(quantization.gates),
         data=place_digest(str(order.data)) if order.data else "",
         labels=[(label.name, label.prompts) for label in labels],

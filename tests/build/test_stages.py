@@ -161,6 +161,10 @@ def test_plans_are_a_step_of_the_build(place: Path, built: tuple[BuildResult, Pa
     again = build(place / "small.yaml", **wanted)
     assert again.skipped == ("export", "calibrate", "quantize", "verify", "compile")
     assert not again.changed
+    # A format that was not asked for: float does not stand in for its INT8, whatever an earlier build had kept.
+    other = build(place / "small.yaml", work=work, targets=["tflite", "tensorrt-rtx"], out=work / "without-onnx")
+    assert "verify" not in other.skipped
+    assert not [one.file for one in other.report.kept() if one.file.endswith(".float.onnx")]
 
 
 def test_a_damaged_step_is_made_again_and_the_space_stays(place: Path, built: tuple[BuildResult, Path]) -> None:
@@ -313,6 +317,13 @@ def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
     for node in nodes:
         if node.op_type in ("Add", "LayerNormalization", "Softmax", "Mul"):
             assert "DequantizeLinear" not in {made_by.get(tensor) for tensor in node.input}
+    # Other nodes that are to be INT8, and the same search: what was quantized before is not taken for it.
+    with (tmp_path / "search.yaml").open("a") as stream:
+        stream.write("onnx: {multiply: [Gemm, MatMul]}\n")
+    again = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle", budget=5)
+    assert "quantize" not in again.skipped
+    nodes = onnx.load(str(again.bundle / "image.onnx")).graph.node
+    assert [node.input[1] for node in nodes if node.op_type == "Conv"][0].endswith(".weight")
 
 
 @pytest.mark.parametrize(
