@@ -65,6 +65,8 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "verify": (
         "build/figures.py",
+        "build/gates.py",
+        "build/markdown.py",
         "build/page.py",
         "build/compare.py",
         "build/reference_preprocess.py",

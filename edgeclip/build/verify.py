@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgeclip.build import calibrate, compare, pack, quantize, report
+from edgeclip.build import calibrate, compare, markdown, pack, quantize, report
 from edgeclip.build.compare import Batch, Measured, Quantized, Truth
 from edgeclip.build.export import Exported
 from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
@@ -95,12 +95,13 @@ def verify(
         search=load_findings(quantized),
     )
     again, _ = frames_measured(order, exported, calibrated, [])
-    pictures = {WORST: draw_worst(worst_frames(images, result, banks, classes, names, again))}
+    shown = shown_engine(result)
+    pictures = {f"{WORST}: {shown}": draw_worst(worst_frames(images, shown, banks, classes, names, again))}
     if result.search is not None and result.search.sensitivity:
         pictures[SENSITIVE] = draw_sensitivity(result.search.sensitivity)
         (directory / SENSITIVITY).write_bytes(pictures[SENSITIVE])
-    report.write_report(result, directory)
-    (directory / PAGE).write_text(as_html(report.as_markdown(result), pictures), encoding="utf-8")
+    markdown.write_report(result, directory)
+    (directory / PAGE).write_text(as_html(markdown.as_markdown(result), pictures), encoding="utf-8")
     for candidate in (*result.images, *result.texts):
         progress.note(line(candidate))
     try:
@@ -108,9 +109,10 @@ def verify(
     except DataError:
         rejected = order.work / REJECTED
         rejected.mkdir(exist_ok=True)
-        report.write_report(result, rejected)
+        markdown.write_report(result, rejected)
         shutil.copyfile(directory / PAGE, rejected / PAGE)
         raise
+    shutil.rmtree(order.work / REJECTED, ignore_errors=True)  # of an earlier build, which this one has mended
     progress.note(f"{order.work / STEP / PAGE}: the report with its pictures")
     chosen = golden_frames(order, exported)
     (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
@@ -166,17 +168,22 @@ def frames_measured(
     return unlabelled(calibrated)
 
 
+def shown_engine(result: Report) -> str:
+    """Of the INT8 image engines the one that the bundle's reader takes first, or would have, had it passed."""
+    kept = [one for one in result.kept() if one in result.images and one.precision != report.FLOAT]
+    others = [one for one in result.images if one.precision != report.FLOAT]
+    return (kept or others)[0].file
+
+
 def worst_frames(
     images: Measured,
-    result: Report,
+    chosen: str,
     banks: dict[str, Embeddings],
     classes: Sequence[str],
     names: Sequence[str],
     frames: Iterable[Batch],
 ) -> list[Worst]:
-    """The frames on which the engine that was kept (or would have been) is farthest from float."""
-    int8 = [candidate for candidate in result.images if candidate.precision != report.FLOAT]
-    chosen = next((candidate for candidate in int8 if candidate.kept), int8[0]).file
+    """The frames on which the image engine `chosen` is farthest from float."""
     rows, mean = images.rows[chosen], images.reference.mean(0)
     centred = cosines(images.reference - mean, rows - mean)
     order = np.argsort(centred)[:WORST_FRAMES].tolist()

@@ -23,9 +23,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names.add(node.value.partition(":")[0])
     places = [name.replace(".", "/").removeprefix("edgeclip/") for name in names if name.startswith("edgeclip.build.")]
-    return {
-        file for place in places for file in (f"{place}.py", f"{place}/__init__.py") if (PACKAGE / file).is_file()
-    }
+    return {file for place in places for file in (f"{place}.py", f"{place}/__init__.py") if (PACKAGE / file).is_file()}
 
 
 def test_every_file_that_a_step_is_made_by_is_in_its_digest() -> None:

@@ -323,7 +323,7 @@ def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
     again = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle", budget=5)
     assert "quantize" not in again.skipped
     nodes = onnx.load(str(again.bundle / "image.onnx")).graph.node
-    assert [node.input[1] for node in nodes if node.op_type == "Conv"][0].endswith(".weight")
+    assert next(node.input[1] for node in nodes if node.op_type == "Conv").endswith(".weight")
 
 
 @pytest.mark.parametrize(
