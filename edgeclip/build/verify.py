@@ -32,6 +32,7 @@ from edgeclip.types import Embeddings, Engine, Label
 PARITY_FRAMES = 64
 GOLDEN_FRAMES = 8
 FEWEST_HELD_OUT = 16  # fewer say nothing: the calibration frames are looked at too, and the report says so
+FEWEST_LABELLED = 16
 OVERSAMPLING = 4
 WORST_FRAMES = 8
 PAGE = "report.html"  # stays in the work directory: its pictures may not be for passing on
@@ -68,8 +69,12 @@ def verify(
     images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
     texts, banks, classes = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
-    if truth is not None and not (truth >= 0).any():
-        raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check the label file")
+    if truth is not None and (known := int((truth >= 0).sum())) < FEWEST_LABELLED:
+        raise DataError(
+            f"{known} of {len(truth)} pictures of {order.data} have one of the labels of {order.labels}, and a gate on "
+            f"fewer than {FEWEST_LABELLED} says nothing",
+            "check the label file, or give more pictures",
+        )
     candidates, figures = (images.candidates, images.floating) if not banks else with_texts(images, banks, truth)
 
     reference = next(iter(by_form(image_floats).values())).engine

@@ -216,7 +216,7 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
     _, work = built
     for number, name in enumerate(("dog", "cup", "car")):
         (tmp_path / "data" / name).mkdir(parents=True)
-        for i, picture in enumerate(textured(4, seed=100 + number)):
+        for i, picture in enumerate(textured(6, seed=100 + number)):
             cv2.imwrite(str(tmp_path / "data" / name / f"{i}.png"), picture)
     (tmp_path / "labels.txt").write_text("Dog\ncup\ncar\n")
     # Rankings of untrained towers are near ties: the gate on top-1 is another test's.
@@ -231,13 +231,19 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
         labels=tmp_path / "labels.txt",
     )
     report = result.report
-    assert report.frames == 12
+    assert report.frames == 18
     assert report.labels == 3
     assert report.floating.top1 is not None
     for candidate in report.images:
         assert candidate.top1 is not None
         assert candidate.agreement is not None
         assert candidate.top1_drop == pytest.approx(report.floating.top1 - candidate.top1)
+    (tmp_path / "labels.txt").write_text("dog\ncup\n")
+    with pytest.raises(DataError, match="12 of 18 pictures of .* fewer than 16 says nothing"):
+        build(
+            place / "open-engine.yaml", work=work, targets=["tflite", "onnx"], out=tmp_path / "few",
+            data=tmp_path / "data", labels=tmp_path / "labels.txt",
+        )  # fmt: skip
     with pytest.raises(UsageError, match="no labels are given"):
         build(place / "small.yaml", work=work, out=tmp_path / "bundle", data=tmp_path / "data")
 

@@ -162,8 +162,10 @@ class Runtime:
         self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, data: bytes) -> Any:
+        if not data or not self.engine_host_code_allowed:
+            return None
         inspector = SimpleNamespace(get_engine_information=lambda form: data.decode())
-        return SimpleNamespace(create_engine_inspector=lambda: inspector) if data and self.engine_host_code_allowed else None
+        return SimpleNamespace(create_engine_inspector=lambda: inspector)
 
 
 def test_on_its_gpu_a_plan_is_asked_what_it_is() -> None:
