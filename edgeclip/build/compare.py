@@ -97,8 +97,8 @@ def measure_texts(
 ) -> tuple[list[Candidate], dict[str, Embeddings]]:
     """(candidates, banks): banks by file, and by "float.FORMAT", are [L, D], empty where there are no labels.
 
-    Distances are over the labels' prompts, and where those are few over prompts made of the vocabulary's own ids too: of
-    a single one nothing is left once the mean is subtracted.
+    Distances are over the labels' prompts, and where those are few over prompts made of the vocabulary's own ids too:
+    of a single one nothing is left once the mean is subtracted.
     """
     graphs = {f"float.{form}": graph.engine for form, graph in floats.items()}
     graphs |= {file: graph.engine for file, graph in quantized.items()}

@@ -239,7 +239,7 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
         assert candidate.agreement is not None
         assert candidate.top1_drop == pytest.approx(report.floating.top1 - candidate.top1)
     (tmp_path / "labels.txt").write_text("dog\ncup\n")
-    with pytest.raises(DataError, match="12 of 18 pictures of .* fewer than 16 says nothing"):
+    with pytest.raises(DataError, match=r"12 of 18 pictures of .* fewer than 16 says nothing"):
         build(
             place / "open-engine.yaml", work=work, targets=["tflite", "onnx"], out=tmp_path / "few",
             data=tmp_path / "data", labels=tmp_path / "labels.txt",
