@@ -96,8 +96,13 @@ class Order:
     budget_minutes: float
 
     def checkpoint_digest(self) -> str:
-        """Of the checkpoint's file or directory; of an image tower and its bank, of both."""
-        digests = [digest_of_path(Path(path)) for path in self.place.files()]
+        """Of the checkpoint's file or directory; of an image tower with its bank and the files its weights are in."""
+        paths = [Path(path) for path in self.place.files()]
+        if self.place.loader == "onnx-image":
+            from edgeclip.build.checkpoints.onnx_rewrite import weight_files
+
+            paths += weight_files(paths[0])
+        digests = [digest_of_path(path) for path in paths]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def place_facts(self) -> dict[str, Any]:
