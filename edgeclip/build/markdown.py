@@ -132,7 +132,7 @@ def source_lines(report: Report) -> list[str]:
         lines.append(
             f"- Preprocessing against Pillow's antialiased resize, {parity['pictures']:.0f} pictures: "
             f"{parity['mae']:.2f} grey levels apart, {parity['mae_max']:.2f} on the worst one"
-            + (f"; embeddings' cosine at least {parity['cosine_min']:.4f}." if "cosine_min" in parity else ".")
+            + (f"; embeddings' cosine at least {parity['cosine_min']:.5f}." if "cosine_min" in parity else ".")
         )
     for cosines, whose in ((report.export_cosine, "torch"), (report.original_cosine, "the checkpoint's own library")):
         if cosines:

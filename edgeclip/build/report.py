@@ -10,7 +10,7 @@ import msgspec
 
 from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
-from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC
+from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC, WEIGHTS
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
 
@@ -171,6 +171,8 @@ def load_report(directory: Path) -> Report:
 
 
 def verdict(candidate: Candidate) -> str:
+    if candidate.kept and candidate.precision == WEIGHTS:
+        return "kept: smaller, and computes in float"
     if candidate.kept or candidate.refused:
         return candidate.refused or (
             "kept" if candidate.speedup >= 1.0 / TIE else "kept, though not faster than float here"

@@ -71,6 +71,11 @@ def test_float_does_not_stand_in_for_int8_that_fails_its_gates() -> None:
         require(made)
 
 
+def test_a_text_tower_is_kept_for_its_size() -> None:
+    (text,) = keep([candidate("text.tflite", 2.0, precision="int8 weights", speedup=0.9)], ("tflite",))
+    assert verdict(text) == "kept: smaller, and computes in float"
+
+
 def test_qdq_is_kept_beside_a_faster_float_onnx() -> None:
     floating = candidate("image.float.onnx", 1.0, 1.0, "float32")
     portable = candidate("image.onnx", 2.0, precision="int8 static Q/DQ", speedup=0.5)
