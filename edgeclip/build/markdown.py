@@ -65,6 +65,8 @@ def conclusion(report: Report) -> str:
     said += [f"Not measured: {', '.join(open_)}."] if open_ else []
     said.append(taken(kept[0], report))
     search = report.search
+    if report.overlap:
+        said.append(f"**{report.overlap} of the {report.frames} pictures measured on were calibrated on, too.**")
     if search is not None and search.floating:
         sites = f"{len(search.floating)} site{'s' * (len(search.floating) > 1)}"
         said.append(f"Left in float is {sites}: {search.int8_weights:.0f} % of the weights are INT8.")

@@ -14,8 +14,8 @@ import msgspec
 
 import edgeclip
 from edgeclip.build.checkpoints.place import Place
-from edgeclip.build.frames import DEMO
-from edgeclip.build.recipe import Plan, TargetName
+from edgeclip.build.frames import DEMO, require_frames
+from edgeclip.build.recipe import MINIMUM_FRAMES, Plan, TargetName
 from edgeclip.build.source import Model, place_of, plan_of
 from edgeclip.build.steps import digest_of_path
 from edgeclip.bundle import sha256
@@ -149,6 +149,7 @@ def resolve(
             f"{recipe or wanted.name} names no calibration set, and INT8 cannot be built without one",
             "give --calibration with 256 to 512 pictures of what the camera will see",
         )
+    require_frames(place, MINIMUM_FRAMES)  # before anything is downloaded or exported
     order = Order(
         plan=plan,
         place=place_of(plan, path, checkpoint, model, progress),

@@ -55,7 +55,8 @@ class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """report.json. frames: how many pictures were compared; origin: where they came from.
+    """report.json. frames: how many pictures were compared; origin: where they came from. overlap: how many of labelled
+    pictures were calibrated on, too.
 
     export_cosine: of the float graphs to torch; original_cosine: to the checkpoint's own library. provenance: of the
     weights, and what was done to them on the way in.
@@ -75,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     export_cosine: dict[str, float]
     calibration: dict[str, Any]
     parity: dict[str, Any]
+    overlap: int = 0
     rule: str = RULE
     original_cosine: dict[str, float] = {}
     provenance: tuple[str, ...] = ()

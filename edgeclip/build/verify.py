@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -66,7 +66,9 @@ def verify(
 
     names: list[str] = []
     frames, origin = frames_measured(order, exported, calibrated, names)
-    images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
+    overlap: list[bool] = []
+    watched = frames if order.data is None else noting(frames, calibrate.load_frames(calibrated)[0], overlap)
+    images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), watched, progress)
     texts, banks, classes = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
     if truth is not None and (known := int((truth >= 0).sum())) < FEWEST_LABELLED:
@@ -87,6 +89,7 @@ def verify(
         machine=compare.machine(),
         frames=len(images.reference),
         origin=origin,
+        overlap=sum(overlap),
         labels=len(classes),
         gates=quantization.gates,
         floating=figures,
@@ -171,6 +174,14 @@ def frames_measured(
     if order.data is not None:
         return compare.labelled(order.data, Preprocessor(exported.preprocess), names), f"labelled, {order.data.name}"
     return unlabelled(calibrated)
+
+
+def noting(frames: Iterable[Batch], used: Batch, overlap: list[bool]) -> Iterator[Batch]:
+    """The same frames. In `overlap` it is noted of each whether it is one of `used` [N, H, W, 3], calibrated on."""
+    known = {frame.tobytes() for frame in used}
+    for frame in frames:
+        overlap.append(frame[0].tobytes() in known)
+        yield frame
 
 
 def shown_engine(result: Report) -> str:

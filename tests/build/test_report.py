@@ -15,6 +15,7 @@ from edgeclip.build.page import as_html
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
 from edgeclip.build.report import Candidate, FloatFigures, Report, choose, judge, keep, require, verdict
+from edgeclip.build.verify import noting
 from edgeclip.errors import DataError
 
 
@@ -209,6 +210,16 @@ def test_the_report_begins_with_the_verdict() -> None:
     refused = as_markdown(report([candidate("image.static.tflite", 1.0, 0.9)]))
     assert refused.splitlines()[2] == "**Refused: a gate is missed, and no bundle was written.**"
     assert "| 0.9000 (image.static.tflite) | **missed** |" in refused
+
+
+def test_pictures_that_were_calibrated_on_are_counted_and_told() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    overlap: list[bool] = []
+    given = [frame[None] for frame in frames]
+    assert [frame.tobytes() for frame in noting(iter(given), frames[1:3], overlap)] == [f.tobytes() for f in given]
+    assert overlap == [False, True, True, False]
+    made = msgspec.structs.replace(report([candidate("image.static.tflite", 1.0)]), overlap=2)
+    assert "**2 of the 10 pictures measured on were calibrated on, too.**" in as_markdown(made)
 
 
 def test_a_gate_that_is_near_let_pass_or_loosened_shows() -> None:

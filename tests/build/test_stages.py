@@ -199,7 +199,7 @@ def test_refused_calibration_set_leaves_nothing(
     blank = np.zeros((60, 80, 3), np.uint8)
     for name, frames in (("few", pictures[:20]), ("same", [pictures[0]] * 80), ("blank", [blank] * 80)):
         folder = write_pictures(tmp_path / name, frames)
-        with pytest.raises(DataError, match="distinct frames of") as caught:
+        with pytest.raises(DataError, match="distinct frames") as caught:
             build(
                 place / "small.yaml",
                 calibration=str(folder),
@@ -233,6 +233,7 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
     report = result.report
     assert report.frames == 18
     assert report.labels == 3
+    assert report.overlap == 0
     assert report.floating.top1 is not None
     for candidate in report.images:
         assert candidate.top1 is not None
