@@ -22,7 +22,7 @@ from edgeclip.build.page import as_html
 from edgeclip.build.quantize import load_findings
 from edgeclip.build.reference_preprocess import parity
 from edgeclip.build.report import SENSITIVITY, Candidate, FloatFigures, Report
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, EngineError
 from edgeclip.progress import Progress
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.text_bank import FixedBank
@@ -59,8 +59,7 @@ def verify(
     quantization = order.plan.quantization
     precisions = quantize.precisions(quantization)
     int8 = {path.name: opened(path, precisions[path.name]) for path in sorted(quantized.glob("*.[to]*"))}
-    if importlib.util.find_spec("openvino") is not None:
-        int8[OPENVINO] = on_openvino(quantized / "image.onnx")
+    int8 |= on_openvino(quantized / "image.onnx", progress)
     floats = {path.name: opened(path, "float32") for path in sorted(graphs.glob("*.[to]*"))}
     image_floats, text_floats = of_role(floats, "image"), of_role(floats, "text")
 
@@ -252,11 +251,18 @@ def opened(path: Path, precision: str) -> Quantized:
     return Quantized(engine, precision, path.stat().st_size)
 
 
-def on_openvino(path: Path) -> Quantized:
-    """The Q/DQ ONNX on OpenVINO, which x86-64 devices may have."""
-    from edgeclip.runtime.backends.openvino import OpenVinoEngine
+def on_openvino(path: Path, progress: Progress) -> dict[str, Quantized]:
+    """The Q/DQ ONNX on OpenVINO, which x86-64 devices may have; nothing where it is not installed, or cannot run it."""
+    if importlib.util.find_spec("openvino") is None:
+        return {}
+    try:
+        from edgeclip.runtime.backends.openvino import OpenVinoEngine
 
-    return Quantized(OpenVinoEngine(path, 1), quantize.ON_OPENVINO, path.stat().st_size)
+        engine = OpenVinoEngine(path, 1)
+    except (EngineError, ImportError) as error:  # one of three runtimes: the others are measured all the same
+        progress.note(f"OpenVINO cannot run {path.name}, and is not measured: {error}")
+        return {}
+    return {OPENVINO: Quantized(engine, quantize.ON_OPENVINO, path.stat().st_size)}
 
 
 def of_role(graphs: dict[str, Quantized], role: str) -> dict[str, Quantized]:
