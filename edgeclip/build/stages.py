@@ -113,10 +113,13 @@ def run(order: Order, progress: Progress) -> BuildResult:
     made_from: dict[str, Any] = {"tools": tool_versions()}
 
     def step(stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
-        """Every step also depends on what those before it were made from."""
+        """Every step also depends on what those before it were made from, and on what they made of it: a search that
+        is run again may end elsewhere."""
         made_from.update(inputs)
         made_from[f"{stage} code"] = code_digest(stage)
-        return steps.run(stage, made_from, total, make)
+        directory = steps.run(stage, made_from, total, make)
+        made_from[f"{stage} made"] = steps.made[stage]
+        return directory
 
     exported_in = step(
         "export",

@@ -22,7 +22,7 @@ from small import facts, textured, write_pictures, write_recipe
 from edgeclip.build.onnxgraph import OnnxGraph
 from edgeclip.build.stages import BuildResult, build
 from edgeclip.build.tflite import TFLiteGraph
-from edgeclip.bundle import open_bundle
+from edgeclip.bundle import open_bundle, sha256
 from edgeclip.errors import ConfigError, DataError, UsageError
 from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from edgeclip.train.towers import DualEncoder, ViTTower
@@ -161,10 +161,30 @@ def test_plans_are_a_step_of_the_build(place: Path, built: tuple[BuildResult, Pa
     again = build(place / "small.yaml", **wanted)
     assert again.skipped == ("export", "calibrate", "quantize", "verify", "compile")
     assert not again.changed
-    # A format that was not asked for: float does not stand in for its INT8, whatever an earlier build had kept.
-    other = build(place / "small.yaml", work=work, targets=["tflite", "tensorrt-rtx"], out=work / "without-onnx")
-    assert "verify" not in other.skipped
+
+
+def test_float_of_a_format_that_was_not_asked_for_is_not_kept(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path
+) -> None:
+    """Whatever an earlier build of the same graphs had kept."""
+    work = shutil.copytree(built[1], tmp_path / "work")
+    other = build(place / "small.yaml", work=work, targets=["tflite", "tensorrt-rtx"], out=tmp_path / "bundle")
+    assert other.skipped == ("export", "calibrate", "quantize")
     assert not [one.file for one in other.report.kept() if one.file.endswith(".float.onnx")]
+
+
+def test_engines_that_came_out_otherwise_are_measured_again(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path
+) -> None:
+    """A search that was made again, and by another pace of the machine ended elsewhere."""
+    work = shutil.copytree(built[1], tmp_path / "work")
+    found, stamp = work / "quantize" / "findings.json", work / "quantize" / "stamp.json"
+    found.write_text(found.read_text() + "\n")
+    facts = json.loads(stamp.read_text())
+    facts["outputs"]["findings.json"] = sha256(found)
+    stamp.write_text(json.dumps(facts))
+    again = build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=tmp_path / "bundle")
+    assert again.skipped == ("export", "calibrate", "quantize")
 
 
 def test_a_damaged_step_is_made_again_and_the_space_stays(place: Path, built: tuple[BuildResult, Path]) -> None:
