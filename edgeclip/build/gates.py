@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeclip.build.quantize import ON_OPENVINO
 from edgeclip.build.recipe import Gates
 from edgeclip.build.report import FLOAT, Candidate, Report
 
@@ -36,9 +37,10 @@ def held(report: Report) -> list[Held]:
 
 
 def decisive(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """INT8 engines that a bundle would hold: the kept ones, and of a format where all were refused, the best."""
-    int8 = [candidate for candidate in candidates if candidate.precision != FLOAT]
-    found = []
+    """INT8 engines that a bundle would hold: the kept ones, and of a format where all were refused, the best. What
+    OpenVINO alone computes right does not stand for its format."""
+    int8 = [candidate for candidate in candidates if candidate.precision not in (FLOAT, ON_OPENVINO)]
+    found = [candidate for candidate in candidates if candidate.precision == ON_OPENVINO and candidate.kept]
     for form in {candidate.file.rsplit(".", 1)[1] for candidate in int8}:
         some = [candidate for candidate in int8 if candidate.file.endswith(f".{form}")]
         found += [one for one in some if one.kept] or [max(some, key=lambda one: one.distance.centred.mean)]

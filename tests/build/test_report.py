@@ -248,8 +248,11 @@ def test_openvino_is_added_where_it_is_the_fastest_of_all_and_only_there() -> No
 
 def test_what_openvino_alone_computes_right_is_no_engine_for_others() -> None:
     judged = [candidate("image.onnx", 9.0, 0.5, QDQ), candidate("image.openvino.onnx", 1.0, 0.999, ON_OPENVINO)]
+    made = report(judged)
     with pytest.raises(DataError, match=r"image\.onnx"):
-        require(report(judged))
+        require(made)
+    assert held(made)[0].state == "missed"
+    assert "**Refused" in as_markdown(made)
 
 
 def test_an_edge_tpu_takes_static_int8_alone() -> None:
