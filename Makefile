@@ -57,7 +57,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 soak: $(VENV)/.dev ## kill -9 a run CYCLES times (default 200), restart its broker, and count what was lost
 	$(BIN)/python benchmarks/soak_events.py --cycles $(or $(CYCLES),200) $(ARGS)
 
-fuzz: $(VENV)/.dev ## N (default 100000) mutated inputs for every reader of files; ARGS="--target film --seed 7"; docs/proof.md
+fuzz: $(VENV)/.fuzz ## N (default 100000) mutated inputs for every reader of files; ARGS="--target film --seed 7"; docs/proof.md
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(or $(N),100000) $(ARGS)
 
 faults: $(VENV)/.dev ## what goes wrong with cameras, and how soon it is found and over: ARGS="--repetitions 5 --out DIR"
@@ -102,4 +102,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	@echo "setting up .venv (the peers that the benchmark measures: OpenVINO, NNCF)"
 	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@

@@ -1,6 +1,7 @@
 """Image towers in every engine a user could run them in, side by side: time, accuracy, memory, start-up, size.
 
     python benchmarks/image_tower.py [--model nano --model vit-b-32 ...] [--clip FILE --text-bank FILE] [--quick]
+    python benchmarks/image_tower.py --prepare ...    # the builds, which take hours; measure later, in a quiet one
 
 Our bundles are built by our own build, from the float weights that the peers get too, and calibrated on the same
 frames; what is measured are frames held out of calibration. Each contender lives in a process of its own, and they take
@@ -174,6 +175,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--quick", action="store_true", help="few frames and rounds: whether it runs, not how fast")
+    parser.add_argument("--prepare", action="store_true", help="build what will be measured, and stop")
     parser.add_argument("--work", type=Path, default=ROOT / "build-work" / "bench")
     parser.add_argument("--out", type=Path, default=HERE / "image_tower.md")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, too, instead of the table")
@@ -198,16 +200,21 @@ def main() -> int:
     try:
         with progress_for(sys.stderr) as progress:
             progress.stage("INT8 GEMM peak", len(given.threads))
-            peaks = {count: roofline.peak(count) for count in given.threads}
+            peaks = {} if given.prepare else {count: roofline.peak(count) for count in given.threads}
             for name in given.model or towers.TOWERS:
                 if why := towers.absent(name, wanted):
                     skipped[name] = why
                     progress.note(f"{name} is left out: {why}")
                     continue
-                tables.append(measure_tower(name, wanted, peaks, rounds, timed, progress))
+                if given.prepare:
+                    towers.prepare(name, wanted, progress)
+                else:
+                    tables.append(measure_tower(name, wanted, peaks, rounds, timed, progress))
     except EdgeclipError as error:
         print(f"error: {error.message}\n  fix: {error.hint}", file=sys.stderr)
         return error.exit_code
+    if given.prepare:
+        return 0
     shown = " ".join(["python benchmarks/image_tower.py", *(Path(word).name for word in sys.argv[1:])])
     table = markdown(tables, skipped, peaks, shown)
     if not given.quick:
