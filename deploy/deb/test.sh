@@ -97,9 +97,9 @@ in_root edgeclip bundle keygen --out /root/site.pem
 if [ -n "$photographs" ]; then
     mkdir -p "$root/tmp/photographs/skimage"
     mount --bind "$photographs" "$root/tmp/photographs/skimage"
-    as_service env PYTHONPATH=/tmp/photographs edgeclip run --source demo --fps 2 --max-frames 20 --label "a cat" --label "a dog" --label "a motorcycle" --json > "$top/decisions"
+    as_service env PYTHONPATH=/tmp/photographs edgeclip run --source demo --max-frames 10 --label "a cat" --label "a motorcycle" --label "a cup of coffee" --json > "$top/decisions"
     tail -n 1 "$top/decisions"
-    grep -q '"label":"a motorcycle"' "$top/decisions"
+    grep -q '"label":"a cat"' "$top/decisions"
     umount "$root/tmp/photographs/skimage"
 fi
 
