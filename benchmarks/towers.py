@@ -217,9 +217,7 @@ def save_random(shape: str, folder: Path) -> None:
     norms = [part for part in model.visual.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
         for part, parameter in model.visual.named_parameters():
-            if part.endswith(
-                "gamma"
-            ):  # scale of a residual branch, 1e-5 before training: the branch would not be there
+            if part.endswith("gamma"):  # of a residual branch: 1e-5 before training, as if the branch were not there
                 parameter.fill_(0.5)
         # Statistics of batch norms that fit the weights, from pictures with shapes in them: the tower neither fades
         # out nor explodes, and tells pictures apart.
