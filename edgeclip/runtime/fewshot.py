@@ -49,7 +49,8 @@ CLEARLY = 3.0  # standard errors by which another way must be better than the pr
 FIRST_RIDGE = 1.0  # of the probe, where no label has a second shot to judge by
 FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
-FEW_PICTURES = 8  # of the background, that its mean counts for in the centre
+FEW_PICTURES = 8  # of the background: that its mean counts for in the centre, and that stay whatever they show
+ALIKE = 0.6  # cosine to a label's shots, from the centre, of a picture that may show it: of ten that do, eight reach it
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
 BALANCE = 2 / 3  # power of the taught labels' share of all: what their shots count against the negatives, there
 ENOUGH = 0.8  # of what the loss can gain, where some labels are not taught: more weight would cost these
@@ -117,13 +118,15 @@ def fit(
 ) -> Fit:
     """The classifier for texts [L, D] of which shots [N, D] show the rows [N]. All unit vectors, float32.
 
-    scale: of the bundle's scoring. background [B, D]: pictures of whatever. ways: to choose from.
+    scale: of the bundle's scoring. background [B, D]: pictures of whatever, at least one; those that are as like a
+    label's shots as these are to each other may show it, and say nothing against it. ways: to choose from.
     """
     columns = np.unique(rows)  # [K]
     others = _nearest_others(texts, columns, shots)
     some = np.concatenate([columns, others])  # the labels that have a say, those taught first
     own = np.searchsorted(columns, rows)
-    examples = _examples(texts[some].astype(np.float64), scale, shots.astype(np.float64), own, background)
+    shown = shots.astype(np.float64)
+    examples = _examples(texts[some].astype(np.float64), scale, shown, own, _unlike(background, shown, own))
     counts = np.bincount(own)
     judged = np.concatenate([counts[own] > 1, np.ones(len(examples.keys) - len(own), bool)])
     text_right = _right(examples.logits, own)
@@ -195,6 +198,21 @@ def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows
     return others[np.argsort(-near, kind="stable")[:MOST_OTHERS]]
 
 
+def _unlike(background: Embeddings, shots: Floats, own: Rows) -> Embeddings:
+    """Those of the background that show none of the labels, for all that can be said: a site's frames may well."""
+    centre = _centre(background, _means(shots, own))
+    means = _unit(_means(_unit(shots - centre), own))
+    alike = (_unit(background - centre) @ means.T).max(axis=1)
+    count = max(int((alike < ALIKE).sum()), FEW_PICTURES)
+    return background[np.sort(np.argsort(alike, kind="stable")[:count])]
+
+
+def _centre(background: Embeddings, kinds: Floats) -> Floats:
+    count = min(len(background), FEW_PICTURES)
+    centre: Floats = (count * background.mean(axis=0) + kinds.sum(axis=0)) / (count + len(kinds))
+    return centre
+
+
 def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background: Embeddings) -> _Examples:
     """texts: of the K taught labels, then of others. Negatives are the background, and for each of the others pictures
     of it that might be: of the background and of the shots, with the text that fits them best exchanged for its own."""
@@ -208,8 +226,7 @@ def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background:
     supposed = _unit(donors[donor] + texts[others] - shown[donor])
     pictures = np.concatenate([donors[: len(background)], supposed])
     kinds = _means(shots, own) if len(others) else shots  # among others, a taught label counts as one picture
-    seen_before = min(len(background), FEW_PICTURES)
-    centre = (seen_before * background.mean(axis=0) + kinds.sum(axis=0)) / (seen_before + len(kinds))
+    centre = _centre(background, kinds)
     everything = np.concatenate([shots, pictures])
     logits = scale * everything @ texts.T
     seen = logits[len(shots) : len(shots) + len(background)].argmax(axis=1)
