@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.runtime.shown import OWN_SPREAD, reached
 from edgeclip.runtime.taught import Refinement
 from edgeclip.types import Embeddings
 
@@ -50,7 +51,6 @@ FIRST_RIDGE = 1.0  # of the probe, where no label has a second shot to judge by
 FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
 FEW_PICTURES = 8  # of the background: that its mean counts for in the centre, and that stay whatever they show
-ALIKE = 0.6  # cosine to a label's shots, from the centre, of a picture that may show it: of ten that do, eight reach it
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
 BALANCE = 2 / 3  # power of the taught labels' share of all: what their shots count against the negatives, there
 ENOUGH = 0.8  # of what the loss can gain, where some labels are not taught: more weight would cost these
@@ -201,10 +201,13 @@ def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows
 def _unlike(background: Embeddings, shots: Floats, own: Rows) -> Embeddings:
     """Those of the background that show none of the labels, for all that can be said: a site's frames may well."""
     centre = _centre(background, _means(shots, own))
-    means = _unit(_means(_unit(shots - centre), own))
-    alike = (_unit(background - centre) @ means.T).max(axis=1)
-    count = max(int((alike < ALIKE).sum()), FEW_PICTURES)
-    return background[np.sort(np.argsort(alike, kind="stable")[:count])]
+    keys, seen = _unit(shots - centre), _unit(background - centre)
+    beyond = np.full(len(background), -np.inf)  # what right pictures of a label reach, less their spread
+    for label in range(int(own.max()) + 1):
+        mine = keys[own == label]
+        beyond = np.maximum(beyond, seen @ _unit(mine.sum(axis=0)) - (reached(_f32(mine)) - OWN_SPREAD))
+    count = max(int((beyond < 0.0).sum()), FEW_PICTURES)
+    return background[np.sort(np.argsort(beyond, kind="stable")[:count])]
 
 
 def _centre(background: Embeddings, kinds: Floats) -> Floats:
