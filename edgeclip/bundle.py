@@ -5,11 +5,14 @@ The format, as MUSTs, is in docs/bundle.md; this file is its only reader.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,7 +179,9 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         origin = origin.resolve()
     container = open_container(origin)
     manifest, digests = check_bundle(container)
-    return Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)
+    bundle = Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)
+    _hold(bundle)
+    return bundle
 
 
 def check_bundle(container: Container) -> tuple[Manifest, dict[str, str]]:
@@ -279,11 +284,39 @@ def unpack(container: Container, digests: Mapping[str, str], directory: Path) ->
     sync_directory(directory)
 
 
-_unpacked: list[tempfile.TemporaryDirectory[str]] = []  # removed at exit
+def _hold(bundle: Bundle) -> None:
+    """As long as the bundle is in use, its directory is locked, shared: `edgeclip bundle install` and `remove` leave it
+    where it is, and so does systemd-tmpfiles(8), which else takes a ten days old file from an unpacked archive."""
+    try:
+        fd = os.open(bundle.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    weakref.finalize(bundle, os.close, fd)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a process, this one or another, has the bundle there open."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+_unpacked: dict[str, tempfile.TemporaryDirectory[str]] = {}  # by digest, so that a reload takes no more room
 
 
 def _unpack(container: Container, digests: Mapping[str, str]) -> Path:
-    holder = tempfile.TemporaryDirectory(prefix="edgeclip-bundle-")
-    _unpacked.append(holder)
-    unpack(container, digests, Path(holder.name))
-    return Path(holder.name)
+    digest = digests[CHECKSUMS]
+    if digest not in _unpacked:
+        holder = tempfile.TemporaryDirectory(prefix="edgeclip-bundle-")
+        unpack(container, digests, Path(holder.name))
+        _unpacked[digest] = holder  # removed at exit
+    return Path(_unpacked[digest].name)

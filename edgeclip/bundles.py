@@ -70,7 +70,7 @@ def install_bundles(
         else:
             lines.append(
                 f"{done.name}: installed, {_by(facts)}; {tested.frames} golden frames pass on {tested.runtime} "
-                f"({tested.seconds:.1f} s, {tested.peak_mb} MB)"
+                f"({tested.seconds:.1f} s, {tested.peak_mb} MB); a service takes it at `systemctl reload edgeclip`"
             )
     return outcomes, lines, code
 
@@ -98,7 +98,7 @@ def roll_back(store: str | None = None) -> Told:
     into = opened(store)
     with into.locked():
         old, new = into.roll_back()
-    return {"from": old, "to": new}, [f"{new}: is in force, in the place of {old}; `systemctl restart edgeclip`"]
+    return {"from": old, "to": new}, [f"{new}: is in force, in the place of {old}; `systemctl reload edgeclip`"]
 
 
 def confirm(store: str | None = None) -> Told:

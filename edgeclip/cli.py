@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it: `edgeclip --help` loads nei
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -17,8 +18,10 @@ from edgeclip.commands import build, bundle, capture, events, labels, measure, r
 from edgeclip.commands.arguments import add_command
 from edgeclip.commands.parser import Parser
 from edgeclip.commands.terminal import complain, notice
-from edgeclip.errors import OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
+from edgeclip.errors import CONFIGURATION, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
+DISK = frozenset({errno.EDQUOT, errno.EIO, errno.ENOSPC})  # may be well at the next start
+NO_PLACE = frozenset({errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS})
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
 EPILOG = """\
@@ -26,7 +29,7 @@ exit codes:
   0   done; also after Ctrl-C or SIGTERM during `run` and `capture`
   2   usage: an option or argument is wrong
   65  bad data: bundle, labels, picture, data set
-  69  unavailable: a source or an engine runtime cannot be had
+  69  unavailable: a source, a sink or an engine runtime cannot be had, a disk is full
   78  configuration: file, environment, or a place that cannot be written
 """
 
@@ -59,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone, as `| head` does: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:  # a place that is none, a disk that is full or ill
+        if error.errno not in (*DISK, *NO_PLACE):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        fix, code = (
+            ("make room, or look after the disk", UNAVAILABLE)
+            if error.errno in DISK
+            else ("name a place that can be written", CONFIGURATION)
+        )
+        complain(EdgeclipError(f"{place}{error.strerror}", fix, code))
+        return code
     except KeyboardInterrupt:
         notice("interrupted")
         return INTERRUPTED

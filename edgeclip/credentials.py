@@ -48,7 +48,7 @@ def _read(key: str, name: str, environment: Mapping[str, str]) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{key}: the credential {name} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
-            f"put it into /etc/edgeclip/credentials/{name}, then `edgeclip service install`",
+            f"put it into /etc/edgeclip/credentials/{name}, then `edgeclip service install --now`: a start reads it",
         ) from error
     if not secret:
         raise ConfigError(f"{key}: the credential {name} is empty", f"write it into /etc/edgeclip/credentials/{name}")

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from edgeclip.atomic import atomic_write, sync_directory
+from edgeclip.bundle import is_held
 from edgeclip.errors import UNAVAILABLE, EdgeclipError, UsageError
 
 CURRENT, PREVIOUS = "current", "previous"
@@ -245,6 +246,8 @@ class Store:
             raise UsageError(f"{name} is in force", "install another first, or `edgeclip bundle rollback`")
         if state.probation is not None and name == state.probation.previous:
             raise UsageError(f"{name} is what {state.probation.bundle} goes back to", "wait for its probation to end")
+        if is_held(self.path / name):
+            raise UsageError(f"a run that is going on uses {name}", "systemctl reload edgeclip, then remove it")
         if name == self.target(PREVIOUS):
             self._link(PREVIOUS, None)
         self._discard(name)
@@ -252,11 +255,11 @@ class Store:
         self._write(state)
 
     def prune(self) -> None:
-        """Remove all but current, previous and what they go back to."""
+        """Remove all but current, previous and what they go back to, and what a run that is going on still uses."""
         state = self.settle()
         kept = {self.target(CURRENT), self.target(PREVIOUS), state.probation.previous if state.probation else None}
         for name in self.names():
-            if name not in kept:
+            if name not in kept and not is_held(self.path / name):
                 self._discard(name)
 
     def adopt(self, fresh: Path, name: str) -> None:

@@ -69,8 +69,8 @@ class Place:
             if not self.dry_run:
                 path.unlink()
 
-    def run(self, *command: str) -> None:
-        """A command of systemd's; raises EdgeclipError with what it said."""
+    def run(self, *command: str, required: bool = True) -> None:
+        """A command of systemd's; raises EdgeclipError with what it said. required: else its failure is only said."""
         self.say(" ".join(command))
         if self.dry_run:
             return
@@ -83,9 +83,10 @@ class Place:
                 UNAVAILABLE,
             ) from error
         if done.returncode != 0:
-            raise EdgeclipError(
-                f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}", "", UNAVAILABLE
-            )
+            failed = f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}"
+            if required:
+                raise EdgeclipError(failed, "mend that, then give the same command again", UNAVAILABLE)
+            self.say(failed)
 
 
 def deploy_file(name: str) -> Path:
@@ -125,7 +126,9 @@ def install(place: Place, *, executable: str | None = None, gpu: bool | None = N
     place.run("systemd-tmpfiles", *root, "--create", *(() if root else (str(place.file(FILES["tmpfiles.conf"])),)))
     if not place.image:
         if shutil.which("udevadm"):
-            place.run("udevadm", "control", "--reload")
+            place.run(
+                "udevadm", "control", "--reload", required=False
+            )  # no udevd, as in a container: no cameras' names
         place.run("systemctl", "daemon-reload")
     place.run("systemctl", *root, "enable", NAME)
     if now and not place.image:

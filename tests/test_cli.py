@@ -246,6 +246,22 @@ def test_a_directory_that_may_not_be_read_is_named(
         assert f"error: {closed}: permission denied" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_may_be_tried_again(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (tmp_path / "file").touch()
+    export = ["bundle", "export", str(tiny_path), "--out"]
+    assert main([*export, str(tmp_path / "file" / "x.tar")]) == CONFIGURATION
+    assert str(tmp_path / "file") in complaint(capsys)
+
+    def full(**options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(options["dir"]))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    assert main([*export, str(tmp_path / "folder" / "x.tar")]) == UNAVAILABLE
+    assert "No space left on device" in complaint(capsys)
+
+
 def test_what_is_no_bundle_archive_is_bad_data_in_one_message(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "bundle.tar"
     path.write_bytes(b"not an archive" * 1000)

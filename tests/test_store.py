@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from edgeclip.bundle import is_held, open_bundle
 from edgeclip.errors import EdgeclipError, UsageError
+from edgeclip.install import export_bundle
 from edgeclip.store import CURRENT, MAX_STARTS, PREVIOUS, Store
 
 
@@ -149,3 +152,22 @@ def test_a_state_that_cannot_be_read_is_begun_anew_and_says_so(store: Store) -> 
     assert store.begin() == "a-1"
     store.confirm("a-1", 20.0)
     assert [event.what for event in store.state().events] == ["state lost"]
+
+
+def test_what_a_run_still_uses_stays(store: Store, tiny_path: Path) -> None:
+    shutil.copytree(tiny_path, store.path / "used-1")
+    running = open_bundle(store.path / "used-1")
+    store.prune()
+    assert "used-1" in store.names()
+    with pytest.raises(UsageError, match="a run that is going on uses used-1"):
+        store.remove("used-1")
+    del running
+    store.prune()
+    assert store.names() == ["a-1"]
+
+
+def test_an_archive_that_is_opened_again_is_unpacked_once(tiny_path: Path, tmp_path: Path) -> None:
+    export_bundle(tiny_path, tmp_path / "tiny.tar")
+    first, second = open_bundle(tmp_path / "tiny.tar"), open_bundle(tmp_path / "tiny.tar")
+    assert first.path == second.path
+    assert is_held(first.path)

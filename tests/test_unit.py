@@ -15,7 +15,7 @@ import yaml
 from edgeclip import unit
 from edgeclip.cli import main
 from edgeclip.config import FIELDS, load_config
-from edgeclip.errors import CONFIGURATION, UNAVAILABLE, ConfigError
+from edgeclip.errors import CONFIGURATION, UNAVAILABLE, ConfigError, EdgeclipError
 from edgeclip.unit import Place, deploy_file
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -31,7 +31,10 @@ needs_systemd = pytest.mark.skipif(
 def uncommented() -> dict[str, Any]:
     """Every key of deploy/edgeclip.yaml with its value, commented out or not."""
     text = (DEPLOY / "edgeclip.yaml").read_text()
-    found: dict[str, Any] = yaml.safe_load(re.sub(r"^#(?=[a-z_]+:)", "", text, flags=re.MULTILINE))
+    plain = re.sub(r"^#(?=[a-z_]+:)", "", text, flags=re.MULTILINE)
+    keys = re.findall(r"^([a-z_]+):", plain, flags=re.MULTILINE)
+    assert len(keys) == len(set(keys)), "a key is there twice: uncommented, both would be refused"
+    found: dict[str, Any] = yaml.safe_load(plain)
     return found
 
 
@@ -220,3 +223,11 @@ def test_a_system_without_systemd_is_unavailable(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["service", "status"]) == UNAVAILABLE
     assert main(["service", "logs"]) == UNAVAILABLE
+
+
+def test_a_command_that_is_not_required_may_fail_and_says_so() -> None:
+    said: list[object] = []
+    Place(say=said.append).run("ls", "/no/such/place", required=False)
+    assert "/no/such/place" in str(said[-1])
+    with pytest.raises(EdgeclipError, match="`ls /no/such/place` failed"):
+        Place(say=said.append).run("ls", "/no/such/place")

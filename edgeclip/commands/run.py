@@ -39,7 +39,8 @@ def add_run(commands: Any) -> None:
         "--source",
         action="append",
         metavar="URI",
-        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, demo; repeatable",
+        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, gst:PIPELINE, demo; "
+        "repeatable",
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
     parser.add_argument("--label", action="append", metavar="TEXT", help="a label; may be repeated")
@@ -71,7 +72,10 @@ def add_run(commands: Any) -> None:
     )
     parser.add_argument("--metrics", metavar="HOST:PORT", help="Prometheus metrics, /healthz and /readyz; off for none")
     parser.add_argument(
-        "--give-up-s", type=positive, metavar="S", help="put aside an event that a sink has not taken after S seconds"
+        "--give-up-s",
+        type=positive,
+        metavar="S",
+        help="put aside an event that a sink has not taken after S seconds (default: a week)",
     )
     parser.add_argument("--outbox-mb", type=positive, metavar="MB", help="bound on undelivered events (default: 256)")
     parser.add_argument(
@@ -109,6 +113,9 @@ def _run(config: str | None = None, **flags: Any) -> int:
 
     if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
+    from edgeclip.runtime.arenas import limit_arenas
+
+    limit_arenas()  # before anything that starts threads
     from edgeclip.runtime.lifecycle import run_for_months
 
     if "NOTIFY_SOCKET" in os.environ:

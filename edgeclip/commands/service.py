@@ -40,7 +40,9 @@ def _doctor(bundle: str | None = None, json: bool = False) -> int:
 
 
 def add_service(commands: Any) -> None:
-    group = commands.add_parser("service", help="install the systemd service, or say how it is", description="systemd.")
+    group = commands.add_parser(
+        "service", help="install the systemd service, or say how it is", description="The systemd service."
+    )
     actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     install = add_command(
         actions,

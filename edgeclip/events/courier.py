@@ -65,8 +65,8 @@ class Courier:
                     break
                 self._delivery.tend()
                 self._attempt = 0
-            except (Unreachable, sqlite3.Error, OSError) as error:
-                self._note_away(str(error))
+            except Exception as error:  # whatever it is: what waits is tried again, and somebody is told
+                self._note_away(str(error) or type(error).__name__)
                 if self._stopping.is_set():
                     break
                 self._stopping.wait(delay_s(self._attempt))
@@ -74,7 +74,11 @@ class Courier:
                 continue
             self._wake.wait(TEND_S)
             self._wake.clear()
-        self._delivery.close()
+        self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(Exception):  # it is gone, or about to be
+            self._delivery.close()
 
     def _carry(self) -> bool:
         """One batch. False where nothing is left."""
@@ -122,7 +126,7 @@ class Courier:
         self.state, self._told_s = "connected", None
 
     def _note_away(self, error: str) -> None:
-        self._delivery.close()
+        self._close()
         self.state, self.last_error = "away", error
         now_s = time.monotonic()
         if self._stopping.is_set():

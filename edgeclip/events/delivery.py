@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from edgeclip.errors import EdgeclipError
 from edgeclip.events.event import Event, decode
 
@@ -19,7 +21,11 @@ class Message(NamedTuple):
 
     @property
     def event(self) -> Event:
-        return decode(self.body)
+        """Raises Rejected for one that this version cannot read."""
+        try:
+            return decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Rejected(f"it is no message of this version: {error}", self) from error
 
 
 class Unreachable(EdgeclipError):

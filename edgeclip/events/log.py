@@ -83,6 +83,13 @@ class EventLog:
     def open(self) -> None:
         """Events that an earlier run was cut off in end here. Raises ConfigError."""
         self._take_lock()
+        try:
+            self._begin()
+        except BaseException:
+            self._let_go()  # the next configuration, or the one before, is to have the outbox
+            raise
+
+    def _begin(self) -> None:
         options, names = self._options, [delivery.name for delivery in self._deliveries]
         self._outbox = Outbox(self._state / OUTBOX, max_bytes=round(options.outbox_mb * (1 << 20)), notify=self._notify)
         self.couriers = [Courier(delivery, self._outbox, self._notify) for delivery in self._deliveries]
@@ -111,6 +118,10 @@ class EventLog:
             self.media.stop(max(deadline_s - time.monotonic(), 1.0))
         if self._outbox is not None:
             self._tell_rest(self._outbox)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._outbox is not None:
             self._outbox.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -136,6 +147,7 @@ class EventLog:
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._let_go()
             raise ConfigError(
                 f"another run keeps its events in {self._state}", "stop it, or set EDGECLIP_STATE to another directory"
             ) from error

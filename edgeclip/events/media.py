@@ -146,7 +146,12 @@ class Media:
                 if event in self._clips:
                     self._clips[event].end_ns = clock_ns + round(self._limits.after_s * 1e9)
                 continue
-            picture = Picture(clock_ns, _jpeg(frame.pixels))
+            try:
+                picture = Picture(clock_ns, _jpeg(frame.pixels))
+            except cv2.error:
+                self.failed += 1
+                self._under_way.discard(event)
+                continue
             if what == "begin":
                 self._begin(event, frame, picture)
             else:
@@ -167,9 +172,10 @@ class Media:
         while ring and picture.clock_ns - ring[0].clock_ns > self._limits.before_s * 1e9:
             ring.popleft()
         for event, clip in list(self._clips.items()):
-            if clip.camera != camera:
+            if clip.camera == camera:
+                clip.pictures.append(picture)
+            elif self._step_ns is not None:  # each film has a time of its own
                 continue
-            clip.pictures.append(picture)
             ended = clip.end_ns is not None and picture.clock_ns >= clip.end_ns
             if ended or picture.clock_ns - clip.pictures[0].clock_ns >= self._limits.longest_s * 1e9:
                 self._finish(event)

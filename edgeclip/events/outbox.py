@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 OUTBOX = "outbox.sqlite"  # in the state directory
 BUSY_S = 10.0
 PAGE_BYTES = 4096
+KEPT_ASIDE = 2  # damaged files, each with its -wal and -shm
 SPARE_PAGES = 256  # for marking what was delivered, when no message finds room any more
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -156,7 +157,20 @@ class Outbox:
             " (SELECT 1 FROM message AS e WHERE e.event = m.event AND e.type = ?) ORDER BY sequence",
             (STARTED, ENDED),
         )
-        return [decode(body) for (body,) in rows]
+        found = []
+        for (body,) in rows:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another version wrote it
+                found.append(decode(body))
+        return found
+
+    def clock_set(self, by_ms: int, now_ms: int) -> None:
+        """The wall clock was set, `by_ms` forward (or back), to now_ms: what was written before keeps its age.
+        A board without a clock of its own starts in the past, and is told the time by the network."""
+        if by_ms > 0:
+            query, values = "written_ms = written_ms + ? WHERE written_ms <= ?", (by_ms, now_ms - by_ms // 2)
+        else:
+            query, values = "written_ms = ? WHERE written_ms > ?", (now_ms, now_ms)
+        self._write(lambda database: database.execute(f"UPDATE message SET {query}", values))
 
     def retry(self, event: str | None = None) -> int:
         """Dead ones are pending again: all, or those of one event or message id. The stated time begins anew."""
@@ -232,6 +246,8 @@ class Outbox:
             file = Path(f"{self._path}{suffix}")
             if file.exists():
                 os.replace(file, f"{aside}{suffix}")
+        for old in sorted(self._path.parent.glob(f"{self._path.name}.damaged-*"), key=_modified)[: -3 * KEPT_ASIDE]:
+            old.unlink(missing_ok=True)
         self._notify(f"the outbox {self._path} is damaged ({error}): put aside as {aside}, a new one is begun")
 
     @contextmanager
@@ -287,6 +303,10 @@ def existing_outbox(state: Path) -> closing[Outbox]:
 
 def _is_damage(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in DAMAGED)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _now_ms() -> int:

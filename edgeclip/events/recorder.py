@@ -63,8 +63,9 @@ class Recorder:
     def write(self, decision: Decision, frame: Frame) -> None:
         if not decision.closing:
             self._pictures.frame(frame)
-        if len(decision.watches) != len(self._states.get(decision.source, ())) or decision.changes:
-            self._note_watches(decision)
+        names = tuple([watch.name for watch in decision.watches])
+        if names != self._states.get(decision.source, ()):
+            self._note_watches(decision.source, names)
         for change in decision.changes:
             (self._begin if change.on else self._end)(change, decision, frame)
 
@@ -110,8 +111,8 @@ class Recorder:
         )
         self._put(message(ENDED, self._origin.device, data, now))
 
-    def _note_watches(self, decision: Decision) -> None:
-        self._states[decision.source] = tuple(watch.name for watch in decision.watches)
+    def _note_watches(self, source: str, names: tuple[str, ...]) -> None:
+        self._states[source] = names
         self.watches = tuple(dict.fromkeys(name for names in self._states.values() for name in names))
 
 

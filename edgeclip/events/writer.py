@@ -19,6 +19,7 @@ WAITING = 2000  # messages, about 2 MB
 BATCH = 256
 RETRY_S = 2.0
 TIDY_S = 60.0
+CLOCK_SET_MS = 2 * 60_000  # more than that between two looks: the wall clock was set
 KEEP_S = 7 * 86_400.0  # messages that every sink has had
 
 
@@ -36,6 +37,8 @@ class Writer:
         give_up_s: float,
         waiting: int = WAITING,
         retry_s: float = RETRY_S,
+        tidy_s: float = TIDY_S,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.acknowledged = self.refused = self.failures = 0
         self._outbox, self._sinks, self._wake, self._notify = outbox, tuple(sinks), wake, notify
@@ -44,7 +47,9 @@ class Writer:
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._failing = False
-        self._tidy_at_s = 0.0
+        self._tidy_s, self._wall_ns = tidy_s, wall_ns
+        self._tidy_at_s = time.monotonic() + tidy_s  # what waited for this start is tried before it is given up
+        self._clocks_apart_ms = self._now_ms() - time.monotonic_ns() // 1_000_000
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -72,7 +77,7 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            self._something.wait(TIDY_S)
+            self._something.wait(self._tidy_s)
             self._something.clear()
             while self._waiting and self._commit():
                 pass
@@ -82,7 +87,7 @@ class Writer:
                 self._stopping.wait(self._retry_s)
                 self._something.set()
             elif time.monotonic() >= self._tidy_at_s:
-                self._tidy_at_s = time.monotonic() + TIDY_S
+                self._tidy_at_s = time.monotonic() + self._tidy_s
                 self._tidy()
 
     def _commit(self) -> bool:
@@ -109,8 +114,12 @@ class Writer:
         return True
 
     def _tidy(self) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._now_ms()
+        set_by_ms = now_ms - time.monotonic_ns() // 1_000_000 - self._clocks_apart_ms
         try:
+            if abs(set_by_ms) > CLOCK_SET_MS:
+                self._outbox.clock_set(set_by_ms, now_ms)
+                self._clocks_apart_ms += set_by_ms
             dead = self._outbox.expire(now_ms - round(self._give_up_s * 1000))
             self._outbox.purge(now_ms - round(KEEP_S * 1000))
         except (sqlite3.Error, OSError) as error:
@@ -120,9 +129,12 @@ class Writer:
         if dead:
             self._notify(f"{dead} deliveries are given up after {self._give_up_s:.0f} s: `edgeclip events dead`")
 
+    def _now_ms(self) -> int:
+        return self._wall_ns() // 1_000_000
+
     def _make_room(self) -> None:
         """Forget what every sink has had, whatever its age; where there is none, what was given up."""
-        now_ms = time.time_ns() // 1_000_000 + 1
+        now_ms = self._now_ms() + 1
         try:
             if not self._outbox.purge(now_ms) and (forgotten := self._outbox.purge(now_ms, dead=True)):
                 self._notify(f"to make room, {forgotten} messages that had been given up are forgotten")

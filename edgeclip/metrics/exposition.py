@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 
 from edgeclip import __version__
-from edgeclip.events.log import EventLog, bundle_ref
+from edgeclip.events.log import EventLog
 from edgeclip.metrics.histogram import cumulative
 from edgeclip.metrics.meter import Meter
 from edgeclip.runtime.board import Board
@@ -87,10 +87,9 @@ class Exposition:
         yield from (streaming, reconnects)
 
     def _bundle(self) -> Iterator[Metric]:
-        bundle = self._meter.bundle
-        if bundle is None:
+        bundle, ref = self._meter.bundle, self._meter.ref
+        if bundle is None or ref is None:
             return
-        ref = bundle_ref(bundle)
         about = {"version": __version__, "bundle": ref.name, "digest": ref.digest, "space": bundle.manifest.space}
         yield InfoMetricFamily("edgeclip_engine", "what decides", value={**about, "runtime": self._meter.runtime})
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.bundle import Bundle
-from edgeclip.events.log import EventLog
+from edgeclip.events.event import BundleRef
+from edgeclip.events.log import EventLog, bundle_ref
 from edgeclip.metrics.histogram import Histogram
 from edgeclip.runtime.supervisor import Supervisor
 from edgeclip.types import Decision, Embeddings, Engine, Frame, Pixels, Sink, TextBank
@@ -24,7 +25,7 @@ Batch = npt.NDArray[np.uint8]
 class Meter:
     """ages, preprocess, engine, decision, sinks: histograms in seconds. decisions: by source. last: by source.
 
-    feeds, bundle, runtime, events: of the run, once begin() was called, which is after the golden frames have passed.
+    feeds, bundle, ref, runtime, events: of the run, once begin() was called: after the golden frames have passed.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Meter:
         self.last: dict[str, Decision] = {}
         self.feeds: Sequence[Supervisor] = ()
         self.bundle: Bundle | None = None
+        self.ref: BundleRef | None = None
         self.runtime = ""
         self.events: EventLog | None = None
         self._started_s = time.monotonic()
@@ -41,6 +43,7 @@ class Meter:
         self._deciding_s = 0.0
 
     def begin(self, bundle: Bundle, engine: Engine, feeds: Sequence[Supervisor], sinks: Sequence[Sink]) -> None:
+        self.ref = bundle_ref(bundle)
         self.bundle, self.runtime, self.feeds = bundle, engine.runtime, feeds
         self.events = next((sink for sink in sinks if isinstance(sink, EventLog)), None)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from types import TracebackType
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -16,6 +19,20 @@ from edgeclip.runtime.board import Board
 
 TEXT = "text/plain; charset=utf-8"
 CLIENT_TIMEOUT_S = 10.0
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's look-up of the host's name, which waits for a network that may not be there."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who asked and did not wait for the answer is no error."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class MetricsServer:
@@ -32,12 +49,11 @@ class MetricsServer:
         registry.register(Exposition(meter, board or Board()))
         ProcessCollector(registry=registry)
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(meter, registry))
+            self._server = _Server((host.strip("[]"), int(port)), _handler(meter, registry))
         except OSError as error:
             raise ConfigError(
                 f"--metrics {address}: cannot listen: {error.strerror or error}", "choose another port"
             ) from error
-        self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
 

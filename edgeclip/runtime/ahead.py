@@ -62,14 +62,15 @@ class Lane:
         self.max_fps: float | None = None  # may change at any time
         self.taken = 0  # frames handed on to the engine
         self._due_s = 0.0
+        self._drops_before, self._reconnects_before = feed.drops, feed.reconnects  # of an earlier run with this feed
 
     @property
     def drops(self) -> int:
-        return self.feed.drops + self._replaced
+        return self.feed.drops - self._drops_before + self._replaced
 
     @property
     def reconnects(self) -> int:
-        return self.feed.reconnects
+        return self.feed.reconnects - self._reconnects_before
 
     def keeps(self, frame: Frame) -> bool:
         """Whether this frame is to be used, where max_fps is set. A live source's others are passed over and counted;

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
 from edgeclip.bundle import Bundle
@@ -16,7 +17,7 @@ from edgeclip.runtime.background import Embed, load_background
 from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.runtime.evidence import Unknown
 from edgeclip.runtime.labelbank import usual_labels
-from edgeclip.runtime.labels import LabelFile, folded, labels_from_options
+from edgeclip.runtime.labels import LabelFile, folded, labels_from_options, parse_labels
 from edgeclip.runtime.labelwatch import LabelWatch
 from edgeclip.runtime.shots import Shots
 from edgeclip.runtime.taughtlabels import TaughtLabels
@@ -59,6 +60,14 @@ def read_asked(config: Config, bundle: Bundle, notify: Notify) -> Asked:
     return Asked(labels, None, None)
 
 
+def check_files(config: Config) -> None:
+    """Raises DataError where the label or watches file that a Config names is bad. A pipe can be read once: later."""
+    if config.labels and Path(config.labels).is_file():
+        parse_labels(config.labels)
+    if config.watch and Path(config.watch).is_file():
+        watches_at(config.watch)
+
+
 def _both(config: Config) -> UsageError:
     return UsageError(
         f"{config.watch} has `labels`, and {config.labels or '--label'} gives others", "keep one of the two sets"
@@ -97,8 +106,8 @@ class Looking:
         self._config = config
         self._fresh_watches: WatchBank | None = None
         self._undo = ExitStack()
-        self._exclusive = asked.labels
-        self.bank = self._labels_bank(asked.labels)
+        self.bank = self._in_force = self._labels_bank(asked.labels)
+        self._of_file = (tuple(asked.labels), self.bank)  # the labels of the watches file, where it has any
         self.unknown = self._ready_unknown(asked) if asked.labels or asked.watch_file is not None else None
         self._label_watch: LabelWatch[tuple[Label, ...], TextBank] | None = None
         if asked.label_file is not None:
@@ -134,7 +143,8 @@ class Looking:
             self._fresh_watches = self._taught_watches(ready.watches)
             if self.unknown is not None:
                 self.unknown.miss(ready.missed)
-            bank = bank if ready.bank is None else ready.bank
+            if ready.bank is not None and ready.bank is not self._in_force:
+                bank = self._in_force = ready.bank
         if self._taught is None or self._taught_watch is None:
             return bank
         refined = self._taught_watch.take()
@@ -192,15 +202,14 @@ class Looking:
         return _Ready(watches, self._ready_labels(file), self._config.unknown or file.missed)
 
     def _ready_labels(self, file: WatchFile) -> TextBank | None:
-        """The labels of a watches file, None where they are as before."""
+        """The labels of a watches file, the same bank as before where they are; None where options say the labels."""
         if self._config.labels or self._config.label:
             if file.exclusive:
                 raise _both(self._config)
             return None
-        if file.exclusive == tuple(self._exclusive):
-            return None
-        self._exclusive = file.exclusive
-        return self._labels_bank(file.exclusive)
+        if file.exclusive != self._of_file[0]:
+            self._of_file = (file.exclusive, self._labels_bank(file.exclusive))
+        return self._of_file[1]
 
     def _labels_bank(self, labels: Sequence[Label]) -> TextBank:
         bank = self._embed(labels)
@@ -209,7 +218,7 @@ class Looking:
 
 @dataclass(frozen=True)
 class _Ready:
-    """An edit of a watches file. bank: its labels, None where they did not change. missed: the rate of `unknown`."""
+    """A watches file. bank: its labels, None where options say them. missed: the rate of `unknown`."""
 
     watches: WatchBank
     bank: TextBank | None

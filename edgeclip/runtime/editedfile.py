@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edgeclip.errors import EdgeclipError
-
 T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.25
@@ -37,8 +35,8 @@ class EditedFile(Generic[T]):
     def poll(self, now_s: float | None = None) -> T | None:
         """The new content after an edit that changed it, else None.
 
-        now_s: time.monotonic(), or a clock of the caller's. Raises EdgeclipError once for each bad edit (or removal);
-        `content` then still holds the last good one.
+        now_s: time.monotonic(), or a clock of the caller's. Raises what `parse` raises, once for each bad edit (or
+        removal); `content` then still holds the last good one.
         """
         now_s = time.monotonic() if now_s is None else now_s
         if now_s < self._next_look_s:
@@ -50,7 +48,7 @@ class EditedFile(Generic[T]):
             return None
         try:
             content = self._parse()
-        except EdgeclipError:
+        except Exception:
             if self._signatures() == current:
                 self._settled = current
                 raise

@@ -69,13 +69,17 @@ def load_golden(bundle: Bundle) -> Golden:
 
 
 def check_golden(
-    engine: Engine, bundle: Bundle, min_cosine: float = MIN_COSINE, min_centred: float = MIN_CENTRED_COSINE
+    engine: Engine,
+    bundle: Bundle,
+    min_cosine: float = MIN_COSINE,
+    min_centred: float = MIN_CENTRED_COSINE,
+    golden: Golden | None = None,
 ) -> GoldenResult:
-    """Run the golden frames, one inference each.
+    """Run the golden frames, one inference each. golden: those of the bundle; None: read from it.
 
     Raises EngineError where the embeddings are constant, not finite or have drifted, DataError for golden.npz itself.
     """
-    golden = load_golden(bundle)
+    golden = golden or load_golden(bundle)
     rows = _embed(engine, golden.frames)
     if (rows == rows[0]).all():
         raise EngineError(f"self-test: {engine.runtime} returns the same embedding for every golden frame", HINT)

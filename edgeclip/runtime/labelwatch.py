@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -26,7 +27,8 @@ class LabelWatch(Generic[Content, Ready]):
     """Reads and embeds on a thread of its own, so that frames do not wait. Use as a context manager.
 
     embed: makes content ready for frames. describe: what is in force then, for the notice. kind: "labels", "watches".
-    fresh: the newest that is ready and that nobody has taken; the frame loop takes it between two frames.
+    fresh: the newest that is ready and that nobody has taken, where there is one; the frame loop takes it between two
+    frames.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class LabelWatch(Generic[Content, Ready]):
         kind: str = "labels",
         describe: Callable[[Any], str] = lambda content: str(len(content)),
     ) -> None:
-        self.fresh: Ready | None = None
+        self.fresh: deque[Ready] = deque(maxlen=1)
         self._edits = edits
         self._embed = embed
         self._notify = notify
@@ -51,10 +53,7 @@ class LabelWatch(Generic[Content, Ready]):
 
     def take(self) -> Ready | None:
         """What is fresh, handed out once."""
-        if self.fresh is None:
-            return None
-        fresh, self.fresh = self.fresh, None
-        return fresh
+        return self.fresh.pop() if self.fresh else None
 
     def __enter__(self) -> LabelWatch[Content, Ready]:
         self._thread.start()
@@ -72,8 +71,8 @@ class LabelWatch(Generic[Content, Ready]):
         try:
             content = self._edits.poll()
             if content is not None:
-                self.fresh = self._embed(content)
+                self.fresh.append(self._embed(content))
                 self._notify(f"{self._kind} changed: {self._describe(content)} in force")
-        except EdgeclipError as error:
-            fix = f" ({error.hint})" if error.hint else ""
-            self._notify(f"{self._kind} not changed, the old ones stay: {error.message}{fix}")
+        except Exception as error:  # whatever it is: the next edit is looked at as this one was
+            fix = f" ({error.hint})" if isinstance(error, EdgeclipError) and error.hint else ""
+            self._notify(f"{self._kind} not changed, the old ones stay: {str(error) or type(error).__name__}{fix}")

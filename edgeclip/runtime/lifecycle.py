@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TextIO
 
 from edgeclip.config import Config
 from edgeclip.errors import EdgeclipError
+from edgeclip.runtime.asked import check_files
+from edgeclip.runtime.feeds import Feeds
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import ERROR, Notice
 from edgeclip.runtime.notify import sd_notify
@@ -22,10 +25,11 @@ COMPILING_USEC = 3600 * 1_000_000  # an hour for the start, where a plan may hav
 def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[[str], None]) -> Summary:
     """serve() what load() reads, until a signal or the end. SIGHUP: reload. Raises EdgeclipError.
 
-    A bundle that fails on probation gives way to the one before; so does a configuration that was accepted and yet does
-    not come up.
+    Cameras about which a reload changes nothing stay open through it. A bundle that fails on probation gives way to the
+    one before; so does a configuration that was accepted and yet does not come up.
     """
     config, before = load(), None
+    check_files(config)  # before a bundle on probation could be blamed for them
     heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
     if config.recompile:
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
@@ -40,7 +44,7 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
         return fresh
 
     reload = Reload(accept, refused)
-    with StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
+    with Feeds(notify) as feeds, StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
 
         def over() -> bool:
             if stop():
@@ -50,9 +54,10 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
             return reload.look()
 
         while True:
+            gc.collect()  # what the run before left in cycles: few objects, and so long overlooked, but large ones
             trial = watch_bundle(config.bundle, config.probation_s, notify)
             try:
-                summary = serve(config, stdout, notify, over, heartbeat, trial)
+                summary = serve(config, stdout, notify, over, heartbeat, trial, feeds)
             except (EdgeclipError, OSError) as error:
                 if trial.failed(error) and not stop():
                     heartbeat.start_again(config.ready_timeout_s)

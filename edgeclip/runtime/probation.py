@@ -4,12 +4,13 @@ well for long enough it is trusted. What fails before that is rolled back, and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from edgeclip.bundle import STORED, store_path
-from edgeclip.errors import DataError, EngineError
+from edgeclip.errors import DataError, EdgeclipError, EngineError
 from edgeclip.runtime.pace import Ages
 from edgeclip.store import CURRENT, Store
 from edgeclip.types import Decision, Frame, Sink
@@ -114,7 +115,7 @@ class Watched:
         return True
 
     def ended(self) -> None:
-        with self._store.locked():
+        with self._noted(), self._store.locked():
             if self._trial is not None:
                 self._store.ended(self._name)
             elif self._count >= MIN_DECISIONS:
@@ -134,9 +135,17 @@ class Watched:
             )
         if now_s - self._first_s >= self._probation_s:
             self._trial = None
-            self._trust(age_ms)
             self._notify(f"{self._name} has been well for {self._probation_s:g} s, and is trusted")
+            self._trust(age_ms)
 
     def _trust(self, age_ms: float) -> None:
-        with self._store.locked():
+        with self._noted(), self._store.locked():
             self._store.confirm(self._name, age_ms)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """A full or read-only disk: what is known of the bundle is not kept, and the run goes on."""
+        try:
+            yield
+        except (EdgeclipError, OSError) as error:
+            self._notify(f"what is known of {self._name} cannot be kept: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -23,17 +23,15 @@ from edgeclip.runtime.asked import Looking, read_asked
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.crops import Preprocess as MakeBatch
-from edgeclip.runtime.golden import ConstantGuard, check_golden
+from edgeclip.runtime.feeds import Feeds, Wanted
+from edgeclip.runtime.golden import ConstantGuard, check_golden, load_golden
 from edgeclip.runtime.heartbeat import Heartbeat
-from edgeclip.runtime.journal import WARNING, Notice
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
-from edgeclip.runtime.sources import open_source
-from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.supervisor import Supervisor
 from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.runtime.thermal import Thermal
@@ -50,15 +48,14 @@ TERMINAL = ("stdout:", "table:", "lines:")  # sinks that write to standard outpu
 class Prepared(NamedTuple):
     """What a run needs besides its cameras and sinks: all that can be tried while another run is using those."""
 
-    feeds: list[Supervisor]  # not opened
+    feeds: Sequence[Supervisor]  # not opened, but for those that were kept
     bundle: Bundle
     engine: Engine  # it has passed the self-test
     looking: Looking  # its watch over the files runs
 
 
-def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack) -> Prepared:
+def prepare(config: Config, notify: Callable[[str], None], stack: ExitStack, feeds: Sequence[Supervisor]) -> Prepared:
     """stack: closes what was opened. Raises EdgeclipError."""
-    feeds = [_supervised(uri, config, notify) for uri in config.source]
     bundle = open_bundle(config.bundle)
     asked = read_asked(config, bundle, notify)
     bundle, engine = _image_engine(bundle, config, notify)
@@ -76,7 +73,7 @@ def rehearse(config: Config, stdout: TextIO, notify: Callable[[str], None]) -> N
     if not config.source:
         raise ConfigError("no source to watch", "name one under `source:`")
     with ExitStack() as stack:
-        prepared = prepare(config, notify, stack)
+        prepared = prepare(config, notify, stack, Feeds(notify).supervised(_wanted(config)))
         setting = Setting(stdout, prepared.bundle.manifest.name, prepared.engine.runtime, None, True)
         _sinks(config, stdout, prepared, setting, notify)
 
@@ -88,18 +85,22 @@ def serve(
     stop: Callable[[], bool],
     heartbeat: Heartbeat | None = None,
     watch_of_bundle: Sink | None = None,
+    kept: Feeds | None = None,
 ) -> Summary:
     """Run until `stop()`, config.max_frames or the end of the sources. Raises EdgeclipError.
 
     notify: receives one line about something worth knowing; called from any thread.
     stop: asked by the frame loop, at least every fifth of a second.
+    kept: live sources of the run before, which stay open for the next one where its configuration leaves them as they
+    are; None: all are closed at the end.
     """
     with ExitStack() as stack:
         meter = _meter(config, stack)
-        prepared = prepare(config, notify, stack)
+        opened = kept or stack.enter_context(Feeds(notify))
+        prepared = prepare(config, notify, stack, opened.supervised(_wanted(config)))
         feeds, bundle, engine, looking = prepared
-        for feed in feeds:
-            stack.enter_context(feed)  # opens it: its rate is known from here on
+        stack.callback(opened.rest)
+        opened.open()  # their rates are known from here on
         sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
@@ -121,7 +122,8 @@ def serve(
             sinks=meter.around(sinks),
             top=config.top,
             check=ConstantGuard().check,
-            self_test=functools.partial(check_golden, engine, bundle),
+            # From memory: a disk that fails meanwhile is no fault of the engine's.
+            self_test=functools.partial(check_golden, engine, bundle, golden=load_golden(bundle)),
             fresh_bank=meter.deciding(looking.fresh_bank),
             watching=looking.watching,
             unknown=looking.unknown,
@@ -214,20 +216,11 @@ def _can_draw(stdout: TextIO) -> bool:
     return stdout.isatty() and unicode and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _supervised(uri: str, config: Config, notify: Callable[[str], None]) -> Supervisor:
-    """Constructed, not opened: a misspelt source is found before an engine is loaded."""
-    construct = functools.partial(
-        open_source,
-        uri,
-        fps=config.fps,
-        realtime=config.realtime,
-        open_timeout_s=config.open_timeout_s,
-        read_timeout_s=config.read_timeout_s,
-    )
-    name = redacted(uri)
-    return Supervisor(
-        construct, wait=config.wait, on_event=lambda text: notify(Notice(text, WARNING, EDGECLIP_SOURCE=name))
-    )
+def _wanted(config: Config) -> list[Wanted]:
+    return [
+        Wanted(uri, config.fps, config.realtime, config.open_timeout_s, config.read_timeout_s, config.wait)
+        for uri in config.source
+    ]
 
 
 def _taught(bundle: Bundle, notify: Callable[[str], None]) -> TaughtLabels | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ SHORT_DELAY_S = 0.6  # longest wait in the first half minute, so that a camera's
 LONGEST_DELAY_S = 30.0
 STEADY_S = 10.0  # a connection that held this long ends the outage before it; shorter ones are the same outage
 MAX_STUCK = 4  # readers that hang in a driver; another would hang as well
-EVENT_INTERVAL_S = 1.0
+EVENT_INTERVAL_S, LONGEST_SILENCE_S = 1.0, 3600.0  # between two lines about the same outage
 
 
 class Supervisor:
@@ -36,7 +37,7 @@ class Supervisor:
 
     Entering opens the source and raises its SourceError or DataError if it cannot be opened; with `wait`, a live
     source is waited for instead. A file played in real time is never retried.
-    on_event: called with one line when the source is lost, still lost (at most once a second) or back.
+    on_event: called with one line when the source is lost, still lost (see silence_s()) or back.
 
     state, last_error: for display. drops: frames replaced by newer ones before they were used.
     reconnects: how often the source came back; its first coming is none.
@@ -97,6 +98,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        self.state = "ended"
         self._leave()
         deadline_s = time.monotonic() + 1.0
         for connection in self._left:
@@ -105,6 +107,10 @@ class Supervisor:
     def stop(self) -> None:
         """End frames() within a fifth of a second. Safe from any thread and from a signal handler."""
         self._stopped = True
+
+    def resume(self) -> None:
+        """After a stop(), and once frames() has ended, frames() may be called again: the source is still open."""
+        self._stopped = False
 
     def frames(self) -> Iterator[Frame]:
         """Frames, oldest first. Raises what the source raised, where it is not retried."""
@@ -127,8 +133,9 @@ class Supervisor:
                     self._check_progress(connection)
                 except SourceError as stall:
                     self._fail(stall)
-        self.state = "ended"
-        self._leave()
+        if not self._stopped:
+            self.state = "ended"
+            self._leave()
 
     def _check_progress(self, connection: Connection) -> None:
         """Raise SourceError when the reader hangs."""
@@ -201,9 +208,16 @@ class Supervisor:
 
     def _tell(self, event: str) -> None:
         now_s = time.monotonic()
-        if self._on_event and now_s - self._event_at.get(self.state, -EVENT_INTERVAL_S) >= EVENT_INTERVAL_S:
+        lasting_s = now_s - self._outage_at_s if self.state == "lost" and self._outage_at_s is not None else 0.0
+        if self._on_event and now_s - self._event_at.get(self.state, -math.inf) >= silence_s(lasting_s):
             self._event_at[self.state] = now_s
             self._on_event(event)
+
+
+def silence_s(outage_s: float) -> float:
+    """Seconds between two lines about an outage that has lasted outage_s: one at first, then a twentieth of it, to an
+    hour, so that a camera that is dead for months does not fill the journal."""
+    return min(max(EVENT_INTERVAL_S, outage_s / 20.0), LONGEST_SILENCE_S)
 
 
 def retry_delay_s(attempt: int, outage_s: float) -> float:

@@ -150,3 +150,21 @@ def test_pauses_grow_to_a_minute_and_differ() -> None:
     assert all(0.18 < delay_s(0) < 0.32 for _ in range(50))
     assert all(45.0 <= delay_s(1000) <= 75.0 for _ in range(50))
     assert len({delay_s(3) for _ in range(50)}) > 10
+
+
+def test_a_sink_that_breaks_in_a_way_of_its_own_is_tried_again_and_told_of(outbox: Outbox) -> None:
+    class Broken(Box):
+        def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+            if not self.had:
+                self.had.append("tried")
+                raise RuntimeError("a bug in its library")
+            super().deliver(messages, done)
+
+    told: list[str] = []
+    outbox.add([event("a")], ["box"])
+    courier = Courier(Broken(), outbox, told.append)
+    courier.start()
+    until(lambda: courier.delivered == 1)
+    courier.stop()
+    courier.join(5)
+    assert "a bug in its library" in told[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -114,3 +115,29 @@ def test_the_command_line_lists_shows_and_retries(
     assert capsys.readouterr().out.startswith("1 deliveries")
     assert main(["events", "show", "nothing", *state]) == 65
     assert main(["events", "list", "--state", str(tmp_path)]) == 78
+
+
+def test_a_log_that_cannot_be_opened_leaves_its_place_to_the_next(tiny: Bundle, tmp_path: Path) -> None:
+    bad = log(tiny, tmp_path)
+    outbox = tmp_path / "state" / "outbox.sqlite"
+    outbox.mkdir()
+    with pytest.raises(ConfigError, match="cannot open the outbox"):
+        bad.open()
+    outbox.rmdir()
+    good = log(tiny, tmp_path)
+    good.open()
+    good.close()
+
+
+def test_what_another_version_wrote_keeps_no_run_from_starting(tiny: Bundle, tmp_path: Path) -> None:
+    first = log(tiny, tmp_path)
+    first.open()
+    one = frame(1)
+    first.write(decision(one, change(True, one), on=True), one)
+    first.close()
+    with sqlite3.connect(tmp_path / "state" / "outbox.sqlite") as database:
+        database.execute("UPDATE message SET body = '{}'")
+    database.close()
+    second = log(tiny, tmp_path)
+    second.open()
+    second.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -122,3 +123,27 @@ def test_the_oldest_go_beyond_size_and_age(tmp_path: Path) -> None:
     assert not (tmp_path / "day1").exists()
     assert [path.name for path in remove_oldest(tmp_path, 10_000, 880)] == ["c.jpg"]
     assert (tmp_path / "day2" / "notes.txt").exists()
+
+
+def test_a_frame_that_no_jpeg_can_be_made_of_ends_nothing(tmp_path: Path) -> None:
+    media = Media(tmp_path, Limits(), None, print)
+    media.start()
+    media.begin("bad", Frame(np.empty((0, 0, 3), np.uint8), 0, 0, 0, "demo"))
+    snapshot, _ = play(media, 1, 2, 4)
+    media.stop(10)
+    assert media.failed == 1
+    assert snapshot is not None
+    assert Path(snapshot).exists()
+
+
+def test_cameras_that_die_while_something_holds_leave_the_others_their_clips(tmp_path: Path) -> None:
+    media = Media(tmp_path, Limits(longest_s=2.0), None, print)
+    media.start()
+    for number in range(CLIPS):
+        assert media.begin(f"dead{number}", replace(shot(0), source=f"dead{number}"))[1] is not None
+    until(lambda: media._tasks.empty())
+    for index in range(40):
+        media.frame(shot(index))
+        until(lambda: media._tasks.empty())
+    assert media.begin("alive", shot(40))[1] is not None
+    media.stop(10)

@@ -161,3 +161,27 @@ def _fill(outbox: Outbox) -> int:
     with pytest.raises(sqlite3.OperationalError, match="full"):
         outbox.add([event("one more")], ["a"])
     return added
+
+
+def test_a_clock_set_back_makes_nothing_younger_than_now(tmp_path: Path) -> None:
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite")) as outbox:
+        outbox.add([event("x")], ["a"])
+        written_ms = outbox.pending("a", 1)[0].written_ms
+        month_ms = 30 * 86_400_000
+        outbox.clock_set(month_ms, written_ms + month_ms)
+        assert outbox.pending("a", 1)[0].written_ms == written_ms + month_ms
+        outbox.clock_set(-month_ms, written_ms + 1)
+        assert outbox.pending("a", 1)[0].written_ms == written_ms + 1
+
+
+def test_of_damaged_files_the_newest_two_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    for number in range(9):
+        old = tmp_path / f"outbox.sqlite.damaged-2026010{number}T000000-1"
+        old.touch()
+        os.utime(old, (number, number))
+    path.write_bytes(b"this is no database, and never was one" * 100)
+    Outbox(path).close()
+    left = sorted(tmp_path.glob("*.damaged-*"))
+    assert len(left) <= 6
+    assert any(file.stat().st_size for file in left)

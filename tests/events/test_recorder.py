@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeclip.events.event import ENDED, INTERRUPTED, STARTED, Event
 from edgeclip.events.recorder import NoPictures, Recorder, interrupted
 from events.made import ORIGIN, change, decision, event, frame
@@ -57,3 +59,11 @@ def test_an_event_that_was_cut_off_ends_as_interrupted() -> None:
     ended = interrupted(begun, 1_785_585_600_123_456_789)
     assert ended.id == "x-ended"
     assert (ended.type, ended.data.reason, ended.data.started) == (ENDED, INTERRUPTED, begun.data.started)
+
+
+def test_a_watch_that_is_renamed_while_nothing_happens_is_known_by_its_new_name() -> None:
+    recorder, _ = recorded()
+    recorder.write(decision(frame()), frame())
+    one = decision(frame(1))
+    recorder.write(replace(one, watches=(replace(one.watches[0], name="gate open"),)), frame(1))
+    assert recorder.watches == ("gate open",)

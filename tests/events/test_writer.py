@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,29 @@ def test_room_is_made_by_forgetting_what_was_delivered(outbox: Outbox) -> None:
     assert wrote.failures > 0
     assert wrote.refused == 0
     assert wrote.acknowledged == 300
+
+
+def test_a_clock_that_the_network_sets_gives_up_nothing(outbox: Outbox) -> None:
+    ahead_ns = 0
+    wrote = Writer(
+        outbox, ["a"], lambda: None, print, give_up_s=86_400.0, tidy_s=0.05, wall_ns=lambda: time.time_ns() + ahead_ns
+    )
+    wrote.start()
+    wrote.put(event("x"))
+    until(lambda: wrote.acknowledged == 1)
+    ahead_ns = 40 * 86_400 * 10**9
+    time.sleep(0.3)
+    assert [message.id for message in outbox.pending("a", 10)] == ["x-started"]
+    wrote.stop(10)
+
+
+def test_what_waited_while_the_device_was_off_is_tried_before_it_is_given_up(outbox: Outbox) -> None:
+    outbox.add([event("old")], ["a"])
+    wrote = Writer(outbox, ["a"], lambda: None, print, give_up_s=1e-3)
+    time.sleep(0.01)
+    wrote.start()
+    wrote.put(event("new"))
+    until(lambda: wrote.acknowledged == 1)
+    time.sleep(0.1)
+    assert len(outbox.pending("a", 10)) == 2
+    wrote.stop(10)

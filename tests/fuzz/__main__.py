@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same seed, the same inputs (default: 0)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--limit-s", type=float, default=20.0, help="an input that takes longer is a hang (default: 20)"
+        "--limit-s", type=float, default=20.0, help="of processor time; what needs more is a hang (default: 20)"
     )
     parser.add_argument("--out", type=Path, default=Path("build-work/fuzz"), help="where inputs that did harm are kept")
     parser.add_argument("--no-atheris", action="store_true", help="without it, even where it is installed")

@@ -19,6 +19,7 @@ from fuzz.guard import Record, keep
 
 WORKER = "fuzz.worker"
 POLL_S = 0.2
+BLOCKED = 5.0  # times the limit
 START_LIMIT_S = 120.0
 OURS = {"log", "record", "input", "corpus", "state", "elsewhere"}
 
@@ -74,7 +75,7 @@ def shared(count: int, targets: Sequence[str], atheris: bool) -> list[tuple[str,
 
 @dataclass
 class Campaign:
-    """work: scratch. out: where inputs that did harm are kept. limit_s: an input that takes longer is a hang."""
+    """work: scratch. out: where inputs that did harm are kept. limit_s: of processor time; more of it is a hang."""
 
     work: Path
     out: Path
@@ -131,8 +132,11 @@ class Campaign:
         outcome.peak_mb = max(outcome.peak_mb, record["peak_kb"] >> 10)
 
     def _hung(self, child: subprocess.Popen[bytes], record: Record) -> bool:
-        """Waits for the end; kills it where one input takes too long, and then says True."""
-        started_s = time.monotonic()
+        """Waits for the end; kills it where one input takes too long, and then says True.
+
+        Too long is processor time, or BLOCKED times as long of waiting: a busy machine makes no hang.
+        """
+        started_s, seen_ns, used_s, polls = time.monotonic(), 0, 0.0, 0
         while True:
             try:
                 child.wait(POLL_S)
@@ -140,7 +144,12 @@ class Campaign:
             except subprocess.TimeoutExpired:
                 pass
             began_ns = record["began_ns"]
-            over = began_ns and time.monotonic_ns() - began_ns > self.limit_s * 1e9
+            if began_ns != seen_ns:
+                seen_ns, used_s, polls = began_ns, processor_s(child.pid), 0
+            polls += 1
+            over = began_ns and (
+                processor_s(child.pid) - used_s > self.limit_s or polls * POLL_S > BLOCKED * self.limit_s
+            )
             never = not record["executed"] and not began_ns and time.monotonic() - started_s > START_LIMIT_S
             if over or never:
                 child.send_signal(signal.SIGABRT)  # faulthandler tells where it was
@@ -150,6 +159,12 @@ class Campaign:
                     child.kill()
                     child.wait()
                 return bool(over)
+
+
+def processor_s(pid: int) -> float:
+    """Of a child not yet waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _how(returncode: int) -> str:

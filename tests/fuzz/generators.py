@@ -54,7 +54,7 @@ def by_atheris(target: Target, name: str, run_seed: int, first: int, count: int,
     for number, data in enumerate(target.seeds):
         (corpus / str(number)).write_bytes(data)
     # Crashes, hangs and memory are watched for by the parent, for every generator alike.
-    options = ["-timeout=0", "-rss_limit_mb=0", f"-max_len={MAX_BYTES}", "-verbosity=0", "-print_final_stats=0"]
+    options = ["-timeout=86400", "-rss_limit_mb=0", f"-max_len={MAX_BYTES}", "-verbosity=0", "-print_final_stats=0"]
     options += [f"-runs={count}", f"-seed={1 + hash_of(run_seed, name, first)}", f"-artifact_prefix={corpus}/"]
     atheris.Setup(["fuzz", *options, str(corpus)], feed)
     atheris.Fuzz()

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -152,3 +155,14 @@ def test_an_address_that_is_taken() -> None:
 def test_anything_else_is_not_found() -> None:
     with MetricsServer("127.0.0.1:0", Meter()) as server:
         assert get(server, "/")[0] == 404
+
+
+def test_who_asks_and_does_not_wait_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    with MetricsServer("127.0.0.1:0", Meter()) as server:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", server.port)) as asking:
+                asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                asking.sendall(b"GET /metrics HTTP/1.0\r\n")
+        time.sleep(0.3)
+        assert get(server, "/healthz") == (200, "ok\n")
+    assert capfd.readouterr().err == ""

@@ -72,6 +72,14 @@ def test_live_frames_that_wait_are_replaced_by_newer_ones_and_counted() -> None:
     assert ahead.lanes[0].drops > 0
 
 
+def test_a_run_counts_no_losses_of_the_run_before_it_with_the_same_feed() -> None:
+    feed = Feed(3)
+    feed.drops, feed.reconnects = 40, 2
+    lane = Ahead([feed], Preprocess).lanes[0]
+    feed.drops += 1
+    assert (lane.drops, lane.reconnects) == (1, 0)
+
+
 def test_the_next_frame_is_prepared_while_the_engine_works() -> None:
     started = threading.Event()
 

@@ -71,7 +71,7 @@ def test_a_bad_edit_is_refused_aloud_once(watch: Watch, labels: Path, notices: l
     assert len(notices) == 1
     assert "the old ones stay" in notices[0]
     assert "labels.txt:2" in notices[0]
-    assert watch.fresh is None
+    assert not watch.fresh
 
 
 def test_labels_that_cannot_be_embedded_are_refused_and_the_watch_goes_on(
@@ -82,3 +82,17 @@ def test_labels_that_cannot_be_embedded_are_refused_and_the_watch_goes_on(
     assert "the text engine failed (try another)" in notices[0]
     save(labels, "zebra\n")
     assert within(10, lambda: watch.fresh)
+
+
+def test_an_edit_that_breaks_something_else_is_told_and_the_watch_goes_on(labels: Path, notices: list[str]) -> None:
+    def breaks(some: tuple[Label, ...]) -> TextBank:
+        if len(some) == 1:
+            raise FileNotFoundError("the text engine's file is gone")
+        return embed(some)
+
+    with LabelWatch(LabelFile(labels), breaks, notices.append, every_s=0.05) as watch:
+        save(labels, "zebra\n")
+        assert within(10, lambda: notices)
+        assert "the text engine's file is gone" in notices[0]
+        save(labels, "zebra\nhorse\n")
+        assert within(10, lambda: watch.fresh)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +17,10 @@ import pytest
 from rtsp_server import RtspServer
 from service_manager import ServiceManager
 
-from edgeclip.errors import CONFIGURATION, UNAVAILABLE
+from edgeclip.config import Config
+from edgeclip.errors import CONFIGURATION, UNAVAILABLE, DataError
+from edgeclip.runtime.lifecycle import run_for_months
+from edgeclip.store import CURRENT, Store
 
 HUNG = (
     "error: stopped after 1 s with a sink still not done\n  fix: look at what it writes to, or raise drain_timeout_s\n"
@@ -90,6 +96,24 @@ def test_a_good_configuration_is_swapped_in_a_bad_one_refused(config: Path, tmp_
     assert service.process.returncode == 0
 
 
+def test_a_reload_that_leaves_the_camera_as_it_is_does_not_open_it_again(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "decisions.jsonl"
+    text = config.read_text().replace("sink: 'lines:'", f"sink: ['lines:', 'decisions:{out}']")
+    config.write_text(text)
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        config.write_text(text.replace("dog, cat", "tree, car"))
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING=1")
+        service.manager.wait_for("READY=1")
+        assert service.stop()[0] == 0
+    decisions = [json.loads(line) for line in out.read_text().splitlines()]
+    frames = [decision["frame"] for decision in decisions]
+    assert "dog" in decisions[0]["scores"]
+    assert "tree" in decisions[-1]["scores"]
+    assert frames == sorted(frames)  # the demo camera begins with 0 whenever it is opened
+
+
 def test_what_is_accepted_and_does_not_come_up_gives_way_to_the_one_before(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path) as service:
         service.manager.wait_for("READY=1")
@@ -150,3 +174,40 @@ def fill(pipe: Path) -> None:
         return
     finally:
         os.close(writer)
+
+
+def test_reloads_do_not_pile_up_what_the_runs_before_held(config: Path, tmp_path: Path) -> None:
+    """With nano, whose engine is large enough to be seen."""
+    config.write_text("source: demo\nlabel: [dog, cat]\nsink: 'lines:'\nfps: 5\n")
+
+    def resident_mb() -> float:
+        pages = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        sizes = []
+        for _ in range(8):
+            service.process.send_signal(signal.SIGHUP)
+            service.manager.wait_for("RELOADING=1")
+            service.manager.wait_for("READY=1")
+            sizes.append(resident_mb())
+        assert service.stop()[0] == 0
+    assert min(sizes[-3:]) - min(sizes[1:4]) < 30, sizes
+
+
+def test_a_bundle_on_probation_is_not_blamed_for_a_bad_label_file(tiny_path: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "bundles")
+    with store.locked():
+        for name in ("old-1", "new-2"):
+            shutil.copytree(tiny_path, store.path / name)
+            store.put_in_force(name)
+            if name == "old-1":
+                store.confirm(name)
+    (tmp_path / "labels.txt").write_text("dog\ndog\n")
+    config = Config(source=("demo",), bundle=str(store.path / CURRENT), labels=str(tmp_path / "labels.txt"))
+    with pytest.raises(DataError, match=r"labels\.txt:2"):
+        run_for_months(lambda: config, io.StringIO(), print)
+    trial = store.state().probation
+    assert trial is not None
+    assert (trial.bundle, trial.starts) == ("new-2", 0)

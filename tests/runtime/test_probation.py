@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,13 @@ def test_a_run_whose_new_bundle_fails_its_self_test_goes_on_with_the_one_before(
     assert "new-2 is rolled back to old-1" in done.stderr
     assert "image.tflite does not match SHA256SUMS" in done.stderr
     assert store.target(CURRENT) == "old-1"
+
+
+def test_a_store_that_cannot_be_written_ends_no_run(store: Store) -> None:
+    clock, said = Clock(), list[str]()
+    watched = Watched(store, 5.0, said.append, clock)
+    shutil.rmtree(store.path)
+    store.path.write_text("a disk that went wrong")
+    feed(watched, clock, 35.0, 20)
+    watched.ended()
+    assert "cannot be kept" in said[-1]

@@ -20,7 +20,7 @@ from rtsp_server import RtspServer, moving_bar
 
 from edgeclip.errors import DataError, SourceError
 from edgeclip.runtime.sources import open_source
-from edgeclip.runtime.supervisor import Supervisor, retry_delay_s
+from edgeclip.runtime.supervisor import Supervisor, retry_delay_s, silence_s
 from edgeclip.types import Frame, Pixels
 
 Step = Callable[[int], Pixels | None]
@@ -309,6 +309,14 @@ def test_events_are_said_at_most_once_a_second() -> None:
         time.sleep(3)
     assert 1 <= len(events) <= 4
     assert all(b - a >= 1 for a, b in itertools.pairwise(events))
+
+
+def test_a_camera_that_is_dead_for_a_month_is_told_of_a_few_hundred_times() -> None:
+    lines, outage_s = 0, 0.0
+    while outage_s < 30 * 86_400.0:
+        lines, outage_s = lines + 1, outage_s + silence_s(outage_s)
+    assert silence_s(5.0) == 1.0
+    assert 200 < lines < 1000
 
 
 @pytest.mark.parametrize("behaviour", ["streaming", "hanging", "lost"])

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 
 from edgeclip.errors import BAD_DATA, ConfigError, UsageError
@@ -53,26 +54,27 @@ class Command:
 
     def _run(self, message: Message) -> None:
         about = {"EDGECLIP_EVENT_ID": message.id, "EDGECLIP_EVENT_TYPE": message.event.type}
-        try:
-            process = subprocess.Popen(
-                self._words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **about},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unreachable(f"{self._words[0]} cannot be started: {error.strerror}") from error
-        with process:
+        with tempfile.TemporaryFile() as said:  # no pipe: what the program leaves running would hold its end open
             try:
-                complaint = process.communicate(message.body, self._timeout_s)[1]
-            except subprocess.TimeoutExpired as error:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-                raise Unreachable(f"{self._words[0]} took longer than {self._timeout_s:g} s") from error
-        if process.returncode == 0:
-            return
-        said = complaint.decode(errors="replace").strip()[-SHOWN:]
-        reason = f"{self._words[0]} ended with {process.returncode}{f': {said}' if said else ''}"
+                process = subprocess.Popen(
+                    self._words,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    env={**os.environ, **about},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Unreachable(f"{self._words[0]} cannot be started: {error.strerror}") from error
+            with process:
+                try:
+                    process.communicate(message.body, self._timeout_s)
+                except subprocess.TimeoutExpired as error:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise Unreachable(f"{self._words[0]} took longer than {self._timeout_s:g} s") from error
+            if process.returncode == 0:
+                return
+            said.seek(max(os.fstat(said.fileno()).st_size - 4 * SHOWN, 0))
+            complaint = said.read().decode(errors="replace").strip()[-SHOWN:]
+        reason = f"{self._words[0]} ended with {process.returncode}{f': {complaint}' if complaint else ''}"
         raise Rejected(reason, message) if process.returncode == BAD_DATA else Unreachable(reason)

@@ -85,7 +85,8 @@ class Webhook:
                 reason = f"HTTP {error.code} {error.reason}"
             raise Rejected(reason, message) if error.code in REFUSED else Unreachable(reason) from None
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"no answer: {getattr(error, 'reason', error)}") from error
+            said = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
+            raise Unreachable(f"no answer: {said}") from error  # what http.client says may quote the path
 
 
 def signature(key: bytes, unix_s: int, body: bytes) -> str:

@@ -32,7 +32,10 @@ def opened(target: str | int, backend: int, settings: Sequence[int] = ()) -> cv2
 
 def next_picture(capture: cv2.VideoCapture) -> Pixels | None:
     """The next picture [H, W, 3] uint8 BGR in an array of its own, or None at the end or on a loss."""
-    delivered, pixels = capture.read()
+    try:
+        delivered, pixels = capture.read()
+    except cv2.error:  # a damaged picture, or one that no memory was left for
+        return None
     return cast(Pixels, pixels) if delivered and pixels is not None and pixels.size else None
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 from mjpeg_server import MjpegServer
 from rtsp_server import RtspServer
 
 from edgeclip.errors import SourceError
+from edgeclip.runtime.sources.capture import next_picture
 from edgeclip.runtime.sources.network import NetworkStream
 
 
@@ -121,3 +123,11 @@ def test_the_password_is_used_and_never_shown() -> None:
         assert right.read().any()
         right.close()
         assert "sec" not in right.name
+
+
+def test_a_picture_that_opencv_chokes_on_is_a_loss_and_ends_nothing() -> None:
+    class Choking:
+        def read(self) -> tuple[bool, None]:
+            raise cv2.error("(-215:Assertion failed) buf.checkVector(1, CV_8U) > 0 in function 'imdecode_'")
+
+    assert next_picture(Choking()) is None  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""The supervised sources of a run, and of the runs after it: a reload that changes nothing about one leaves it open."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple
+
+from edgeclip.runtime.journal import WARNING, Notice
+from edgeclip.runtime.sources import open_source
+from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.types import Source
+
+
+class Wanted(NamedTuple):
+    """A source, and how it is to be read: open_source()'s arguments, and whether it is waited for at the start."""
+
+    uri: str
+    fps: float | None
+    realtime: bool
+    open_timeout_s: float
+    read_timeout_s: float
+    wait: bool
+
+
+class Feeds:
+    """Use as a context manager around one run, or several: supervised(), open(), the run, rest(), and so again.
+
+    notify: told when a source is lost, or back.
+    """
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._kept: dict[tuple[Wanted, int], Supervisor] = {}  # with the number among sources of one name
+        self._asked: dict[tuple[Wanted, int], Supervisor] = {}
+
+    def supervised(self, wanted: Sequence[Wanted]) -> list[Supervisor]:
+        """In that order: those that were kept, and new ones, not opened: a misspelt source is found before an engine
+        is loaded. Raises what open_source() raises."""
+        keys = list(zip(wanted, _numbers(wanted), strict=True))
+        self._asked = {key: self._kept.get(key) or self._new(*key) for key in keys}
+        return list(self._asked.values())
+
+    def open(self) -> None:
+        """Open what supervised() returned last; close what is no longer asked for. Raises SourceError, DataError."""
+        self._close(set(self._kept) - set(self._asked))
+        for key, feed in self._asked.items():
+            if key in self._kept:
+                feed.resume()
+            else:
+                feed.__enter__()
+                self._kept[key] = feed
+
+    def rest(self) -> None:
+        """A run is over. What is live stays open for the next one; a film begins anew in it."""
+        self._close({key for key, feed in self._kept.items() if not feed.source.live or feed.state == "ended"})
+
+    def __enter__(self) -> Feeds:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._close(set(self._kept))
+
+    def _close(self, keys: set[tuple[Wanted, int]]) -> None:
+        with ExitStack() as stack:
+            for feed in [self._kept.pop(key) for key in keys]:
+                feed.stop()
+                stack.push(feed.__exit__)
+
+    def _new(self, wanted: Wanted, number: int) -> Supervisor:
+        def construct() -> Source:
+            source = _constructed(wanted)
+            source.name = f"{source.name} #{number}" if number > 1 else source.name
+            return source
+
+        def tell(text: str) -> None:
+            self._notify(Notice(text, WARNING, EDGECLIP_SOURCE=feed.source.name))
+
+        feed = Supervisor(construct, wait=wanted.wait, on_event=tell)
+        return feed
+
+
+def _numbers(wanted: Sequence[Wanted]) -> list[int]:
+    """1 for the first source of a name, 2 for the second. What is secret is not in a name, so that two cameras behind
+    one recorder (rtsp://nvr/live?channel=1, ?channel=2) may have the same."""
+    seen: Counter[str] = Counter()
+    numbers = []
+    for one in wanted:
+        name = _constructed(one).name if len(wanted) > 1 else one.uri
+        seen[name] += 1
+        numbers.append(seen[name])
+    return numbers
+
+
+def _constructed(wanted: Wanted) -> Source:
+    return open_source(
+        wanted.uri,
+        fps=wanted.fps,
+        realtime=wanted.realtime,
+        open_timeout_s=wanted.open_timeout_s,
+        read_timeout_s=wanted.read_timeout_s,
+    )
