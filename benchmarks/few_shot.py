@@ -325,9 +325,9 @@ def main() -> None:
         "classifier knows already what the shots can say, and the best to be had is to lose nothing. Under names that",
         "say nothing, and on pictures it has not seen, the shots are what decides.",
         "",
-        "Six constants of ours (how much the usual weight is, how it grows with shots, how strongly it pulls, how",
-        "clearly another way must beat the probe, what untaught labels count, and when a frame may show a label) were",
-        "settled with such figures in sight, the last two on other draws; nothing else was.",
+        "Five constants of ours (how much the usual weight is, how it grows with shots, how strongly it pulls, how",
+        "clearly another way must beat the probe, and what untaught labels count) were settled with such figures in sight,",
+        "the last on other draws; nothing else was.",
         "",
     ]
     for task in tasks(bundle, asked.data, asked.cifar, asked.work):
