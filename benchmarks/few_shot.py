@@ -326,8 +326,8 @@ def main() -> None:
         "say nothing, and on pictures it has not seen, the shots are what decides.",
         "",
         "Five constants of ours (how much the usual weight is, how it grows with shots, how strongly it pulls, how",
-        "clearly another way must beat the probe, and what untaught labels count) were settled with such figures in sight,",
-        "the last on other draws; nothing else was.",
+        "clearly another way must beat the probe, and what untaught labels count) were settled with such figures in",
+        "sight, the last on other draws; nothing else was.",
         "",
     ]
     for task in tasks(bundle, asked.data, asked.cifar, asked.work):
