@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.build.steps import STAMP, Stamp
+
 Frames = npt.NDArray[np.uint8]
+
+
+def kept_in(place: Path, build: Path) -> Path:
+    """Where in `place` the peers' files are kept that were made of what lies in a build's work directory now: a float
+    graph or calibration frames of an earlier build would make them look worse than they are."""
+    stamps = [msgspec.json.decode((build / step / STAMP).read_bytes(), type=Stamp) for step in ("export", "calibrate")]
+    digest = hashlib.sha256(msgspec.json.encode([stamp.outputs for stamp in stamps], order="sorted"))
+    folder = place / f"peers-{digest.hexdigest()[:12]}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def onnxruntime_int8(source: Path, target: Path, frames: Frames) -> None:

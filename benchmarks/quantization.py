@@ -9,7 +9,7 @@ quantize/ what we made of them. A set is shards or a folder of pictures; of shar
 is in the bank are used. The bank is an npz of `names` [L] and unit `embeddings` [L, D].
 
 Cosines are to the float ONNX, after its mean embedding over the set is subtracted; "agrees" is how often the nearest
-name is float's. Variants are made once and kept in WORK/peers. Times are medians, 1 thread, taken turn by turn.
+name is float's. Variants are made once and kept in WORK/peers-DIGEST. Times are medians, 1 thread, taken turn by turn.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import peers
 
 from edgeclip.build.calibrate import load_frames
 from edgeclip.build.export import load_facts
@@ -60,9 +61,8 @@ def main() -> int:
         name: np.concatenate([preprocess(pixels).copy() for pixels in pictures(Path(path), names)])
         for name, _, path in (given.partition("=") for given in arguments.sets)
     }
-    peers = arguments.work / "peers"
-    peers.mkdir(exist_ok=True)
-    made = variants(arguments.work, peers, load_frames(arguments.work / "calibrate")[0], arguments)
+    kept = peers.kept_in(arguments.work, arguments.work)
+    made = variants(arguments.work, kept, load_frames(arguments.work / "calibrate")[0], arguments)
     table = measure(made, arguments.work / "export" / "image.onnx", sets, texts, arguments.rounds)
     print(table)
     if arguments.out:
@@ -94,7 +94,7 @@ def pictures(path: Path, names: list[str]) -> Iterator[Pixels]:
             yield np.asarray(pixels, np.uint8)
 
 
-def variants(work: Path, peers: Path, frames: npt.NDArray[np.uint8], arguments: argparse.Namespace) -> dict[str, Path]:
+def variants(work: Path, kept: Path, frames: npt.NDArray[np.uint8], arguments: argparse.Namespace) -> dict[str, Path]:
     """Name -> graph; made where it is not there yet. One that a tool fails to make is said and left out."""
     onnx, tflite = work / "export" / "image.onnx", work / "export" / "image.tflite"
     few = frames[:: max(1, len(frames) // arguments.frames)][: arguments.frames]
@@ -123,7 +123,7 @@ def variants(work: Path, peers: Path, frames: npt.NDArray[np.uint8], arguments: 
     for name, (file, make) in wanted.items():
         if arguments.only and not any(part in name for part in arguments.only):
             continue
-        path = peers / file
+        path = kept / file
         if not path.exists():
             try:
                 make(path)

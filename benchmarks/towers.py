@@ -138,21 +138,22 @@ def peer_contenders(tower: Tower, work: Path, frames: np.ndarray, most: int) -> 
         Contender("LiteRT float", "litert", tflite, tflite.stat().st_size),
     ]
     notes: list[str] = []
-    ours: dict[str, tuple[Path, Callable[[Path], None]]] = {
+    kept = peers.kept_in(work, work / "build")
+    wanted: dict[str, tuple[Path, Callable[[Path], None]]] = {
         "onnxruntime INT8, its defaults": (
-            work / "peer-onnxruntime.onnx",
+            kept / "onnxruntime.onnx",
             lambda path: peers.onnxruntime_int8(onnx, path, frames[:most]),
         )
     }
     if all(importlib.util.find_spec(library) for library in ("openvino", "nncf")):
         found.append(Contender("OpenVINO float", "openvino", onnx, onnx.stat().st_size))
-        ours["OpenVINO INT8, by NNCF"] = (
-            work / "peer-nncf.xml",
+        wanted["OpenVINO INT8, by NNCF"] = (
+            kept / "nncf.xml",
             lambda path: peers.nncf_int8(onnx, path, frames[:most], tower.transformer),
         )
     else:
         notes.append("OpenVINO and NNCF are not installed: make bench, or pip install 'edgeclip[bench]'")
-    for name, (path, make) in ours.items():
+    for name, (path, make) in wanted.items():
         if not path.exists():
             part = path.with_name(f"part-{path.name}")
             try:

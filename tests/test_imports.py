@@ -184,3 +184,13 @@ def imported_at_load(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
     return found
+
+
+def test_no_two_test_files_are_one_module_to_pytest() -> None:
+    """Outside packages a test is imported by its bare name: of two alike a run of all tests collects neither."""
+    found: dict[str, Path] = {}
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
+        if (path.parent / "__init__.py").exists():
+            continue
+        assert path.name not in found, f"{path} and {found[path.name]}"
+        found[path.name] = path

@@ -97,12 +97,15 @@ def measure_texts(
 ) -> tuple[list[Candidate], dict[str, Embeddings]]:
     """(candidates, banks): banks by file, and by "float.FORMAT", are [L, D], empty where there are no labels.
 
-    Distances are over the labels' prompts; without labels, over prompts made of the vocabulary's own ids.
+    Distances are over the labels' prompts, and where those are few over prompts made of the vocabulary's own ids too:
+    of a single one nothing is left once the mean is subtracted.
     """
     graphs = {f"float.{form}": graph.engine for form, graph in floats.items()}
     graphs |= {file: graph.engine for file, graph in quantized.items()}
     prompts = list(dict.fromkeys(prompt for label in labels for prompt in label_prompts(label, facts.templates)))
-    ids = tokenizer.encode_batch(prompts, facts.context_length, facts.pad_id) if prompts else sample_ids(facts)
+    ids = tokenizer.encode_batch(prompts, facts.context_length, facts.pad_id)
+    if len(prompts) < SAMPLE_PROMPTS:
+        ids = np.concatenate([ids, sample_ids(facts)])
     rows = {name: np.concatenate([np.array(graph.run(row[None])) for row in ids]) for name, graph in graphs.items()}
     times = latencies_ms({name: functools.partial(graph.run, ids[:1]) for name, graph in graphs.items()})
     candidates = [

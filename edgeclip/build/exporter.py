@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 
 OPSET = 18
 BANK = "text.npz"
+MOST_BYTES = (1 << 31) - (1 << 26)  # of weights in one file: protobuf and FlatBuffers end at 2 GiB, the graph included
 SAMPLES = 16  # inputs on which an exported graph must match torch
 
 
@@ -71,6 +72,8 @@ def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]
     else:
         write_bank(encoders.text, directory / BANK)
         graphs = [graph for graph in graphs if graph.startswith("image.")]
+    for role, (module, _) in roles.items():
+        require_size(role, module)
     space = space_id(encoders.image, encoders.text.encoder if isinstance(encoders.text, TextSide) else None)
     say(report, {"facts": facts_of(encoders), "space": space, "graphs": graphs})
     originals = {role: original_rows(encoders, role, inputs) for role, (_, inputs) in roles.items()}
@@ -90,6 +93,17 @@ def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]
         if (original := originals[role]) is not None:
             cosine["original"] = lowest_cosine(got, original)
         say(report, {"graph": graph, "norms": layer_norms(module, torch.from_numpy(inputs[:1])), **cosine})
+
+
+def require_size(role: str, module: nn.Module) -> None:
+    """Raises DataError for a tower whose float weights do not fit into one file."""
+    size = 4 * sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))
+    if size > MOST_BYTES:
+        raise DataError(
+            f"the {role} tower has {size / 1e9:.1f} GB of float weights, and ONNX and TFLite files end at 2 GiB",
+            "give a smaller model; where it is the text tower, its image tower alone can be built: --image-onnx with "
+            "--text-bank",
+        )
 
 
 def facts_of(encoders: Encoders) -> dict[str, Any]:

@@ -31,19 +31,30 @@ def frames_of(place: str, wanted: int, seed: int) -> Iterator[Pixels]:
     """
     if place == DEMO:
         return demo_frames(wanted)
+    return _frames(*parts_of(place), wanted, seed)
+
+
+def require_frames(place: str, least: int) -> None:
+    """Raises DataError for a set that holds too few pictures, without looking at any: the work before it is spared."""
+    if place == DEMO:
+        return
+    pictures, archives, clips = parts_of(place)
+    if len(pictures) < least and not archives and not clips:
+        raise DataError(
+            f"calibration set {place}: {len(pictures)} pictures, and at least {least} distinct frames are needed",
+            "add varied pictures of what the camera will see, 256 to 512 of them",
+        )
+
+
+def parts_of(place: str) -> tuple[list[Path], list[Path], list[Path]]:
+    """(pictures, archives, clips). Raises DataError where there is none of them."""
     path = Path(place).expanduser()
     if path.is_dir():
         if (path / INDEX).is_file():  # written by `edgeclip capture`: its contact sheet is no frame
             path = path / FRAMES
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        return mixed_frames(place, inside, wanted, seed)
-    if path.is_file():
-        return mixed_frames(place, [path], wanted, seed)
-    return mixed_frames(place, [Path(p) for p in sorted(glob.glob(place, recursive=True))], wanted, seed)
-
-
-def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:
-    """Frames of all that is in `paths` and can be looked at."""
+        paths = sorted(p for p in path.rglob("*") if p.is_file())
+    else:
+        paths = [path] if path.is_file() else [Path(p) for p in sorted(glob.glob(place, recursive=True))]
     pictures = [path for path in paths if is_picture_name(path.name)]
     archives = [path for path in paths if is_archive(path)]
     clips = [path for path in paths if path.suffix.lower() in VIDEOS]
@@ -51,7 +62,7 @@ def mixed_frames(place: str, paths: list[Path], wanted: int, seed: int) -> Itera
         raise DataError(f"calibration set {place} does not exist", f"it may be {FORMS}")
     if not pictures and not archives and not clips:
         raise DataError(f"calibration set {place} holds no pictures, shards or clips", f"it may be {FORMS}")
-    return _frames(pictures, archives, clips, wanted, seed)
+    return pictures, archives, clips
 
 
 def _frames(pictures: list[Path], archives: list[Path], clips: list[Path], wanted: int, seed: int) -> Iterator[Pixels]:

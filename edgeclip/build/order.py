@@ -14,8 +14,8 @@ import msgspec
 
 import edgeclip
 from edgeclip.build.checkpoints.place import Place
-from edgeclip.build.frames import DEMO
-from edgeclip.build.recipe import Plan, TargetName
+from edgeclip.build.frames import DEMO, require_frames
+from edgeclip.build.recipe import MINIMUM_FRAMES, Plan, TargetName
 from edgeclip.build.source import Model, place_of, plan_of
 from edgeclip.build.steps import digest_of_path
 from edgeclip.bundle import sha256
@@ -25,24 +25,32 @@ from edgeclip.progress import Progress
 TOOLS = ("torch", "litert-torch", "ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxscript", "onnxruntime")
 
 CHECKPOINTS = (
-    "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai", "openclip",
-    "ours", "part_names", "place", "sentences", "tokenizer_files",
+    "__init__", "encoders", "huggingface", "norms", "onnx_rewrite", "onnx_tower", "onnximage", "onnxpair", "openai",
+    "openclip", "ours", "part_names", "place", "sentences", "tokenizer_files", "torchvision_ops",
+)  # fmt: skip
+TOKENIZER = (
+    "__init__", "bpe", "component", "fixtext", "normalizers", "precompiled", "processors", "splitters", "unicode8",
+    "unigram", "wordpiece",
 )  # fmt: skip
 
+# Beside a step's own file, what decides what it produces; what an earlier step names counts for later ones too.
 CODE: dict[str, tuple[str, ...]] = {
     "export": (
         "build/exporter.py",
         "build/graphs.py",
+        "build/onnxgraph.py",
         "build/powers.py",
+        "build/tflite.py",
         *(f"build/checkpoints/{name}.py" for name in CHECKPOINTS),
+        *(f"runtime/tokenizer/{name}.py" for name in TOKENIZER),
         "train/towers.py",
         "train/checkpoint.py",
     ),
-    "calibrate": ("build/frames.py", "build/onnxgraph.py", "build/tflite.py", "runtime/preprocess.py"),
+    "calibrate": ("build/frames.py", "picture.py", "runtime/preprocess.py", "runtime/sources/demo.py"),
     "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
     "quantize": (
-        "build/onnxgraph.py",
-        "build/tflite.py",
+        "build/findings.py",
+        "build/measure.py",
         "build/tflite_rewrite.py",
         "build/search.py",
         "build/local.py",
@@ -57,12 +65,16 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "verify": (
         "build/figures.py",
+        "build/gates.py",
+        "build/markdown.py",
         "build/page.py",
         "build/compare.py",
-        "build/measure.py",
+        "build/reference_preprocess.py",
         "build/report.py",
         "build/pack.py",
+        "datasets.py",
         "runtime/text.py",
+        "runtime/text_bank.py",
         "runtime/backends/openvino.py",
     ),
 }
@@ -84,8 +96,13 @@ class Order:
     budget_minutes: float
 
     def checkpoint_digest(self) -> str:
-        """Of the checkpoint's file or directory; of an image tower and its bank, of both."""
-        digests = [digest_of_path(Path(path)) for path in self.place.files()]
+        """Of the checkpoint's file or directory; of an image tower with its bank and the files its weights are in."""
+        paths = [Path(path) for path in self.place.files()]
+        if self.place.loader == "onnx-image":
+            from edgeclip.build.checkpoints.onnx_rewrite import weight_files
+
+            paths += weight_files(paths[0])
+        digests = [digest_of_path(path) for path in paths]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def place_facts(self) -> dict[str, Any]:
@@ -132,6 +149,7 @@ def resolve(
             f"{recipe or wanted.name} names no calibration set, and INT8 cannot be built without one",
             "give --calibration with 256 to 512 pictures of what the camera will see",
         )
+    require_frames(place, MINIMUM_FRAMES)  # before anything is downloaded or exported
     order = Order(
         plan=plan,
         place=place_of(plan, path, checkpoint, model, progress),

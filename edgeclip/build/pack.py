@@ -50,17 +50,7 @@ def pack(
     plans: Sequence[PlanFiles] = (),
 ) -> bool:
     """Write the bundle at order.out (a directory, or one .tar), replacing the one there. False where it is the same."""
-    # Image engines first; plans, then OpenVINO where it is kept, TFLite, ONNX: a runtime takes the first it can run.
-    kept = sorted(
-        report.kept(),
-        key=lambda c: (
-            not c.file.startswith("image"),
-            c.precision != ON_OPENVINO,
-            c.file.endswith(".onnx"),
-            c.precision != FLOAT,
-        ),
-    )
-    entries = {candidate.file: entry_of(candidate) for candidate in kept}
+    entries = {candidate.file: entry_of(candidate) for candidate in report.kept()}
     files = {
         entry.file: graphs / file.replace(".float.", ".") if entry.precision == FLOAT else quantized / file
         for file, entry in entries.items()

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #1b1e28 }
-table { border-collapse: collapse; margin: 1em 0 } td, th { border-bottom: 1px solid #d5d8e0; padding: .3em .7em }
-th { text-align: left } img { max-width: 100% } code { background: #f1f2f6 }
+table { border-collapse: collapse; margin: 1em 0; font-size: 14px } td, th { border-bottom: 1px solid #d5d8e0 }
+td, th { padding: .3em .7em; text-align: left; vertical-align: top } tr.marked { background: #eef3fa }
+td { white-space: nowrap } td:last-child { white-space: normal }
+img { max-width: 100% } code { background: #f1f2f6 } h2 { margin-top: 1.6em }
 """
 
 
@@ -52,16 +54,20 @@ def as_html(markdown: str, pictures: Mapping[str, bytes]) -> str:
 
 
 def table(lines: list[str]) -> str:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")] for line in lines]
     made = [row("th", rows[0]), *(row("td", cells) for cells in rows[2:])]
     return "<table>" + "".join(made) + "</table>"
 
 
 def row(tag: str, cells: list[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{inline(cell)}</{tag}>" for cell in cells) + "</tr>"
+    """One that begins in bold is marked: an engine that is kept."""
+    begin = '<tr class="marked">' if cells[0].startswith("**") else "<tr>"
+    return begin + "".join(f"<{tag}>{inline(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def inline(text: str) -> str:
-    """Escaped, with `code` marked."""
-    parts = html.escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+    """Escaped, with `code` and **bold** marked."""
+    escaped = html.escape(text)
+    for sign, tag in (("`", "code"), ("**", "strong")):
+        escaped = "".join(f"<{tag}>{p}</{tag}>" if i % 2 else p for i, p in enumerate(escaped.split(sign)))
+    return escaped

@@ -10,7 +10,7 @@ import msgspec
 
 from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
-from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC
+from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC, WEIGHTS
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
 
@@ -55,7 +55,8 @@ class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """report.json. frames: how many pictures were compared; origin: where they came from.
+    """report.json. frames: how many pictures were compared; origin: where they came from. overlap: how many of labelled
+    pictures were calibrated on, too.
 
     export_cosine: of the float graphs to torch; original_cosine: to the checkpoint's own library. provenance: of the
     weights, and what was done to them on the way in.
@@ -75,13 +76,25 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     export_cosine: dict[str, float]
     calibration: dict[str, Any]
     parity: dict[str, Any]
+    overlap: int = 0
     rule: str = RULE
     original_cosine: dict[str, float] = {}
     provenance: tuple[str, ...] = ()
     search: Findings | None = None
 
     def kept(self) -> list[Candidate]:
-        return [candidate for candidate in (*self.images, *self.texts) if candidate.kept]
+        """In the bundle's order, the first of which that it can run a runtime takes: image engines before texts', then
+        OpenVINO where it is kept, TFLite, ONNX."""
+        found = [candidate for candidate in (*self.images, *self.texts) if candidate.kept]
+        return sorted(
+            found,
+            key=lambda c: (
+                not c.file.startswith("image"),
+                c.precision != ON_OPENVINO,
+                c.file.endswith(".onnx"),
+                c.precision != FLOAT,
+            ),
+        )
 
 
 def judge(candidate: Candidate, gates: Gates, runtimes: Sequence[str]) -> Candidate:
@@ -155,86 +168,13 @@ def require(report: Report) -> None:
         )
 
 
-def write_report(report: Report, directory: Path) -> None:
-    """report.json and report.md."""
-    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    (directory / "report.md").write_text(as_markdown(report), encoding="utf-8")
-
-
 def load_report(directory: Path) -> Report:
     return msgspec.json.decode((directory / "report.json").read_bytes(), type=Report)
 
 
-def as_markdown(report: Report) -> str:
-    """report.md: the same figures for people."""
-    lines = [
-        f"# {report.name}: what verify measured",
-        "",
-        f"{report.frames} frames ({report.origin}), {report.labels} labels. {report.machine}, 1 thread.",
-        f"Measured {report.created}. Embedding space `{report.space}`.",
-        "",
-        "| engine | precision | KB | ms | x float | centred cosine mean / p1 / min | cosine | agrees | top-1 | top-5 |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    floating = report.floating
-    lines += [
-        f"| float {form} | float32 | {floating.bytes[form] // 1000} | {latency:.2f} | 1.00 | | | "
-        f"| {_percent(floating.top1)} | {_percent(floating.top5)} |"
-        for form, latency in floating.latency_ms.items()
-    ]
-    for candidate in (*report.images, *report.texts):
-        centred = candidate.distance.centred
-        lines.append(
-            f"| {candidate.file} | {candidate.precision} | {candidate.bytes // 1000} | {candidate.latency_ms:.2f} "
-            f"| {candidate.speedup:.2f} | {centred.mean:.4f} / {centred.p1:.4f} / {centred.min:.4f} "
-            f"| {candidate.distance.cosine.mean:.5f} | {_percent(candidate.agreement)} | {_percent(candidate.top1)} "
-            f"| {_percent(candidate.top5)} |"
-        )
-    lines += ["", *(f"- {candidate.file}: {verdict(candidate)}" for candidate in (*report.images, *report.texts))]
-    lines += [
-        "",
-        f"Kept: {report.rule}. Cosines are to the float engine; `agrees` is how often the best label is float's.",
-        f"Gates: top-1 at most {report.gates.top1_drop} points below float (on labelled data), mean-centred cosine at "
-        f"least {report.gates.centred_cosine}, parity cosine at least {report.gates.parity_cosine} or no "
-        f"picture more than {report.gates.parity_grey} grey levels from Pillow's.",
-        "",
-        f"- Calibration: {_pairs(report.calibration)}.",
-        f"- Preprocessing against Pillow's antialiased resize: {_pairs(report.parity) or 'not measured'}.",
-        f"- Lowest cosine of the float exports to torch: {_pairs(report.export_cosine)}.",
-        *([f"- To the checkpoint's own library: {_pairs(report.original_cosine)}."] if report.original_cosine else []),
-        *(f"- {line}." for line in report.provenance),
-    ]
-    if report.search is not None and report.search.trials:
-        lines += ["", "## What each remedy gave", "", *search_lines(report.search)]
-    if report.search is not None and report.search.sensitivity:
-        lines += ["", "## What each layer costs", "", f"![sensitivity]({SENSITIVITY})"]
-    return "\n".join(lines) + "\n"
-
-
-def search_lines(found: Findings) -> list[str]:
-    """The search's table."""
-    lines = [
-        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other. "
-        "`agrees`: how many may be expected to keep float's best label, by its lead and by how much scores move.",
-    ]
-    for form, trials in (("Q/DQ ONNX", found.trials), ("TFLite, dynamic-range", found.dynamic)):
-        if trials:
-            lines += ["", f"| {form} | centred cosine mean / p1 | agrees | | after s |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {_percent(trial.agrees)} "
-            f"| {'kept' if trial.kept else 'not kept'} | {trial.seconds:.0f} |"
-            for trial in trials
-        ]
-    left = ", ".join(found.floating) or "nothing"
-    lines += ["", f"- Left float: {left}. INT8 are {found.int8_weights:.1f} % of the Q/DQ ONNX's weights."]
-    if found.out_of_time:
-        lines.append(f"- The budget ended before: {found.out_of_time}.")
-    if found.unmatched:
-        lines.append(f"- {found.unmatched}.")
-    return lines
-
-
 def verdict(candidate: Candidate) -> str:
+    if candidate.kept and candidate.precision == WEIGHTS:
+        return "kept: smaller, and computes in float"
     if candidate.kept or candidate.refused:
         return candidate.refused or (
             "kept" if candidate.speedup >= 1.0 / TIE else "kept, though not faster than float here"
@@ -242,13 +182,3 @@ def verdict(candidate: Candidate) -> str:
     if candidate.precision != FLOAT and candidate.speedup <= 1.0:
         return "not faster than float on this machine, and not chosen"
     return "passes, another one is kept"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} %"
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
-    )

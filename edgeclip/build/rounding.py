@@ -16,11 +16,6 @@ def column_scales(weight: Values) -> Values:
     return np.asarray(np.maximum(np.abs(weight).max(0), SMALLEST) / LEVELS, np.float32)
 
 
-def to_nearest(weight: Values, scales: Values) -> npt.NDArray[np.int8]:
-    """[K, M] int8, each weight by itself."""
-    return np.asarray(np.clip(np.rint(weight / scales), -LEVELS, LEVELS), np.int8)
-
-
 def second_order(weight: Values, scales: Values, inputs: Values, shares: Values) -> npt.NDArray[np.int8]:
     """[K, M] int8 for which inputs @ (integers * scales) is near to inputs @ weight, in squares.
 

@@ -119,7 +119,7 @@ class Searcher:
         if not self.late("weight rounding"):
             spec, best = self.tried("weight rounding", self.rounded, spec, best)
         self.until = self.deadline
-        sensitivity = self.sensitivity(spec) if self.recipe.sensitivity else []
+        sensitivity = self.sensitivity(spec) if self.recipe.sensitivity or self.recipe.fallback else []
         if self.recipe.fallback:
             spec = self.fallback(spec, best, sensitivity)
         floats = set(spec.floats())
@@ -308,7 +308,8 @@ class Searcher:
         allowed = MARGIN * (1.0 - self.gate)
         shares = self.shares()
         ranked = sorted(ranked, key=lambda item: -item.error / (shares[item.layers] + SMALL_SHARE))
-        int8 = 100.0 * (1.0 - np.cumsum([shares[item.layers] for item in ranked]))
+        kept_float = sum(shares[name] for name in spec.floats())  # by the recipe
+        int8 = 100.0 * (1.0 - kept_float - np.cumsum([shares[item.layers] for item in ranked]))
         most = min(self.recipe.most_float, int(np.argmin(np.append(int8 >= self.recipe.least_int8, False))))
         by_name = {site.name: site.source for site in self.sites}
         # Errors of layers add up, more or less: what is left after a few is not measured while it is far too much.

@@ -113,10 +113,13 @@ def run(order: Order, progress: Progress) -> BuildResult:
     made_from: dict[str, Any] = {"tools": tool_versions()}
 
     def step(stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
-        """Every step also depends on what those before it were made from."""
+        """Every step also depends on what those before it were made from, and on what they made of it: a search that
+        is run again may end elsewhere."""
         made_from.update(inputs)
         made_from[f"{stage} code"] = code_digest(stage)
-        return steps.run(stage, made_from, total, make)
+        directory = steps.run(stage, made_from, total, make)
+        made_from[f"{stage} made"] = steps.made[stage]
+        return directory
 
     exported_in = step(
         "export",
@@ -157,6 +160,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
         None,
         lambda directory: quantize(exported_in, calibrated_in, quantization, order.budget_minutes, directory, progress),
         tflite=msgspec.to_builtins(quantization.tflite),
+        onnx=msgspec.to_builtins(quantization.onnx),
         search=msgspec.to_builtins(quantization.search),
         budget=order.budget_minutes,
         **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
@@ -172,6 +176,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
             order, exported, labels, exported_in, calibrated_in, quantized_in, directory, progress
         ),
         name=plan.recipe.name,
+        formats=sorted({"tflite", "onnx"} & set(order.targets)),  # in which float may be the one that is kept
         gates=msgspec.to_builtins(quantization.gates),
         data=place_digest(str(order.data)) if order.data else "",
         labels=[(label.name, label.prompts) for label in labels],

@@ -32,13 +32,17 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """The steps of one build in one work directory. skipped: names of those that were already done."""
+    """The steps of one build in one work directory.
+
+    skipped: names of those that were already done. made: by name, the digest of every file that a step left.
+    """
 
     def __init__(self, work: Path, progress: Progress) -> None:
         self.work = work
         self.progress = progress
         self.skipped: list[str] = []
         self.seconds: dict[str, float] = {}
+        self.made: dict[str, dict[str, str]] = {}
 
     def run(self, name: str, inputs: dict[str, Any], total: int | None, make: Callable[[Path], object]) -> Path:
         """Have `make(directory)` fill work/name, unless the same inputs already did. Returns that directory.
@@ -52,7 +56,7 @@ class Steps:
         if stamp is not None:
             self.progress.note(f"{name} is up to date, skipped")
             self.skipped.append(name)
-            self.seconds[name] = stamp.seconds
+            self.seconds[name], self.made[name] = stamp.seconds, stamp.outputs
             self.progress.done()
             return directory
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=self.work))
@@ -69,7 +73,7 @@ class Steps:
         shutil.rmtree(directory, ignore_errors=True)
         os.rename(part, directory)
         sync_directory(self.work)
-        self.seconds[name] = took_s
+        self.seconds[name], self.made[name] = took_s, outputs
         self.progress.done()
         return directory
 

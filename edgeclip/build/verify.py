@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from edgeclip.build import calibrate, compare, pack, quantize, report
+from edgeclip.build import calibrate, compare, markdown, pack, quantize, report
 from edgeclip.build.carry import carried_frames
 from edgeclip.build.compare import Batch, Measured, Quantized, Truth
 from edgeclip.build.export import Exported
@@ -24,7 +24,7 @@ from edgeclip.build.quantize import load_findings
 from edgeclip.build.reference_preprocess import parity
 from edgeclip.build.report import SENSITIVITY, Candidate, FloatFigures, Report
 from edgeclip.bundle import FRAMES
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, EngineError
 from edgeclip.npz import npz_bytes
 from edgeclip.progress import Progress
 from edgeclip.runtime.frames import frames_file
@@ -36,6 +36,7 @@ from edgeclip.types import Embeddings, Engine, Label
 PARITY_FRAMES = 64
 GOLDEN_FRAMES = 8
 FEWEST_HELD_OUT = 16  # fewer say nothing: the calibration frames are looked at too, and the report says so
+FEWEST_LABELLED = 16
 OVERSAMPLING = 4
 WORST_FRAMES = 8
 PAGE = "report.html"  # stays in the work directory: its pictures may not be for passing on
@@ -62,18 +63,23 @@ def verify(
     quantization = order.plan.quantization
     precisions = quantize.precisions(quantization)
     int8 = {path.name: opened(path, precisions[path.name]) for path in sorted(quantized.glob("*.[to]*"))}
-    if importlib.util.find_spec("openvino") is not None:
-        int8[OPENVINO] = on_openvino(quantized / "image.onnx")
+    int8 |= on_openvino(quantized / "image.onnx", progress)
     floats = {path.name: opened(path, "float32") for path in sorted(graphs.glob("*.[to]*"))}
     image_floats, text_floats = of_role(floats, "image"), of_role(floats, "text")
 
     names: list[str] = []
     frames, origin = frames_measured(order, exported, calibrated, names)
-    images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), frames, progress)
+    overlap: list[bool] = []
+    watched = frames if order.data is None else noting(frames, calibrate.load_frames(calibrated)[0], overlap)
+    images = compare.measure_images(by_form(image_floats), of_role(int8, "image"), watched, progress)
     texts, banks, classes = text_side(exported, text_floats, of_role(int8, "text"), labels, graphs, directory)
     truth = compare.truth_of(names, labels) if order.data is not None else None
-    if truth is not None and not (truth >= 0).any():
-        raise DataError(f"no picture of {order.data} has one of the labels of {order.labels}", "check the label file")
+    if truth is not None and (known := int((truth >= 0).sum())) < FEWEST_LABELLED:
+        raise DataError(
+            f"{known} of {len(truth)} pictures of {order.data} have one of the labels of {order.labels}, and a gate on "
+            f"fewer than {FEWEST_LABELLED} says nothing",
+            "check the label file, or give more pictures",
+        )
     candidates, figures = (images.candidates, images.floating) if not banks else with_texts(images, banks, truth)
 
     reference = next(iter(by_form(image_floats).values())).engine
@@ -86,6 +92,7 @@ def verify(
         machine=compare.machine(),
         frames=len(images.reference),
         origin=origin,
+        overlap=sum(overlap),
         labels=len(classes),
         gates=quantization.gates,
         floating=figures,
@@ -99,12 +106,13 @@ def verify(
         search=load_findings(quantized),
     )
     again, _ = frames_measured(order, exported, calibrated, [])
-    pictures = {WORST: draw_worst(worst_frames(images, result, banks, classes, names, again))}
+    shown = shown_engine(result)
+    pictures = {f"{WORST}: {shown}": draw_worst(worst_frames(images, shown, banks, classes, names, again))}
     if result.search is not None and result.search.sensitivity:
         pictures[SENSITIVE] = draw_sensitivity(result.search.sensitivity)
         (directory / SENSITIVITY).write_bytes(pictures[SENSITIVE])
-    report.write_report(result, directory)
-    (directory / PAGE).write_text(as_html(report.as_markdown(result), pictures), encoding="utf-8")
+    markdown.write_report(result, directory)
+    (directory / PAGE).write_text(as_html(markdown.as_markdown(result), pictures), encoding="utf-8")
     for candidate in (*result.images, *result.texts):
         progress.note(line(candidate))
     try:
@@ -112,9 +120,10 @@ def verify(
     except DataError:
         rejected = order.work / REJECTED
         rejected.mkdir(exist_ok=True)
-        report.write_report(result, rejected)
+        markdown.write_report(result, rejected)
         shutil.copyfile(directory / PAGE, rejected / PAGE)
         raise
+    shutil.rmtree(order.work / REJECTED, ignore_errors=True)  # of an earlier build, which this one has mended
     progress.note(f"{order.work / STEP / PAGE}: the report with its pictures")
     chosen = golden_frames(order, exported)
     golden = npz_bytes(frames=np.concatenate(chosen), embeddings=rows_of(reference, chosen))
@@ -174,17 +183,30 @@ def frames_measured(
     return unlabelled(calibrated)
 
 
+def noting(frames: Iterable[Batch], used: Batch, overlap: list[bool]) -> Iterator[Batch]:
+    """The same frames. In `overlap` it is noted of each whether it is one of `used` [N, H, W, 3], calibrated on."""
+    known = {frame.tobytes() for frame in used}
+    for frame in frames:
+        overlap.append(frame[0].tobytes() in known)
+        yield frame
+
+
+def shown_engine(result: Report) -> str:
+    """Of the INT8 image engines the one that the bundle's reader takes first, or would have, had it passed."""
+    kept = [one for one in result.kept() if one in result.images and one.precision != report.FLOAT]
+    others = [one for one in result.images if one.precision != report.FLOAT]
+    return (kept or others)[0].file
+
+
 def worst_frames(
     images: Measured,
-    result: Report,
+    chosen: str,
     banks: dict[str, Embeddings],
     classes: Sequence[str],
     names: Sequence[str],
     frames: Iterable[Batch],
 ) -> list[Worst]:
-    """The frames on which the engine that was kept (or would have been) is farthest from float."""
-    int8 = [candidate for candidate in result.images if candidate.precision != report.FLOAT]
-    chosen = next((candidate for candidate in int8 if candidate.kept), int8[0]).file
+    """The frames on which the image engine `chosen` is farthest from float."""
     rows, mean = images.rows[chosen], images.reference.mean(0)
     centred = cosines(images.reference - mean, rows - mean)
     order = np.argsort(centred)[:WORST_FRAMES].tolist()
@@ -237,11 +259,18 @@ def opened(path: Path, precision: str) -> Quantized:
     return Quantized(engine, precision, path.stat().st_size)
 
 
-def on_openvino(path: Path) -> Quantized:
-    """The Q/DQ ONNX on OpenVINO, which x86-64 devices may have."""
-    from edgeclip.runtime.backends.openvino import OpenVinoEngine
+def on_openvino(path: Path, progress: Progress) -> dict[str, Quantized]:
+    """The Q/DQ ONNX on OpenVINO, which x86-64 devices may have; nothing where it is not installed, or cannot run it."""
+    if importlib.util.find_spec("openvino") is None:
+        return {}
+    try:
+        from edgeclip.runtime.backends.openvino import OpenVinoEngine
 
-    return Quantized(OpenVinoEngine(path, 1), quantize.ON_OPENVINO, path.stat().st_size)
+        engine = OpenVinoEngine(path, 1)
+    except (EngineError, ImportError) as error:  # one of three runtimes: the others are measured all the same
+        progress.note(f"OpenVINO cannot run {path.name}, and is not measured: {error}")
+        return {}
+    return {OPENVINO: Quantized(engine, quantize.ON_OPENVINO, path.stat().st_size)}
 
 
 def of_role(graphs: dict[str, Quantized], role: str) -> dict[str, Quantized]:

@@ -180,6 +180,8 @@ def table_of(library: Library, logger: Any, data: bytes, lines: LogLines, wanted
         return tabulate(from_log(lines.table), "builder log", wanted)
     trt = library.module
     runtime = trt.Runtime(logger)
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True  # the code that a version-compatible plan brings is this builder's own
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise EngineError(f"the plan just built cannot be loaded: {lines.why()}", "see what `edgeclip doctor` says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,11 @@ from edgeclip.bundle import CHECKSUMS, MANIFEST, Bundle, EngineEntry, Manifest, 
 from edgeclip.compile.builder import Options
 from edgeclip.compile.plans import LAYERS, Compiled, compile_engines
 from edgeclip.compile.target import Aim, aim_at
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, UsageError
 from edgeclip.progress import Progress, Silent
 from edgeclip.replace import replace_bundle, require_replaceable
 from edgeclip.runtime.backends import PLAN, candidates, open_engine
+from edgeclip.runtime.backends.plan_target import HOST_CODE
 from edgeclip.runtime.golden import check_golden
 
 
@@ -51,6 +53,11 @@ def compile_bundle(
     out = out or Path(bundle.origin)
     require_replaceable(out)
     aim = aim_at(runtime, archs)
+    if options.version_compatible and not aim.ahead and os.environ.get(HOST_CODE) != "1":
+        raise UsageError(
+            f"a version-compatible plan brings host code, and runs, in its self-test too, only where {HOST_CODE} is 1",
+            f"set {HOST_CODE}=1 here and for `run`, if this bundle is trusted; or leave --version-compatible out",
+        )
     with holder_beside(out) as holder:
         fresh = holder / "new"
         fresh.mkdir()

@@ -67,6 +67,8 @@ def creation_flags(trt: Any) -> tuple[bool, int]:
     known = trt.NetworkDefinitionCreationFlag.__members__
     if "STRONGLY_TYPED" in known:
         return True, 1 << int(known["STRONGLY_TYPED"])
+    if "INT8" not in trt.BuilderFlag.__members__:  # nothing is left to ask for weakly: strong without being named
+        return True, 0
     return False, 1 << int(known["EXPLICIT_BATCH"])
 
 

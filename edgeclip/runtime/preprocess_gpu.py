@@ -103,13 +103,15 @@ class _Plan:
     def __init__(self, height: int, width: int, facts: Preprocess, cuda: Cuda, stream: Stream, batch: Pinned) -> None:
         rows, columns = facts.size
         (tall, top), (wide, left) = placement(height, width, facts)
-        self._undo = ExitStack()
-        self.staging = self._pinned(cuda, (height, width, 3), np.uint8)
-        self.source = self._device(cuda, self.staging.nbytes)
-        first_y, weights_y = taps(height, tall, top, rows, facts.interpolation)
-        first_x, weights_x = taps(width, wide, left, columns, facts.interpolation)
-        tables = [self._upload(cuda, stream, table) for table in (first_y, weights_y, first_x, weights_x)]
-        stream.synchronize()
+        with ExitStack() as undo:  # what was had is given back where the rest is refused
+            self._undo = undo
+            self.staging = self._pinned(cuda, (height, width, 3), np.uint8)
+            self.source = self._device(cuda, self.staging.nbytes)
+            first_y, weights_y = taps(height, tall, top, rows, facts.interpolation)
+            first_x, weights_x = taps(width, wide, left, columns, facts.interpolation)
+            tables = [self._upload(cuda, stream, table) for table in (first_y, weights_y, first_x, weights_x)]
+            stream.synchronize()
+            self._undo = undo.pop_all()
         self.grid = (-(-columns // BLOCK[0]), -(-rows // BLOCK[1]))
         self.arguments = (
             c_ulonglong(self.source), c_int(width),

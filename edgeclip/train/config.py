@@ -74,10 +74,12 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"phase {self.name} trains the text tower against a fixed bank: set train to [image]")
         if self.soft and "text" in self.train:
             raise ValueError(f"phase {self.name} takes soft labels over texts that it trains: set soft to 0")
-        image_learns = "image" in self.train and (self.distill or self.soft)
+        if self.answers and "text" in self.train:
+            raise ValueError(f"phase {self.name} takes answers among texts that it trains: set answers to 0")
+        image_learns = "image" in self.train and (self.distill or self.soft or self.answers)
         text_learns = "text" in self.train and (self.anchor or self.neighbours)
         if not (self.pair or image_learns or text_learns):
-            raise ValueError(f"phase {self.name} has no loss: set pair, distill, soft, anchor or neighbours")
+            raise ValueError(f"phase {self.name} has no loss: set pair, distill, soft, answers, anchor or neighbours")
         if self.neighbours and self.train != ("text",):
             raise ValueError(f"phase {self.name}: neighbours keep the words where pictures are: set train to [text]")
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.atomic import atomic_write
+from edgeclip.bundle import sha256
 from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.progress import Progress, progress_for
 from edgeclip.train.checkpoint import load_checkpoint
@@ -60,7 +61,8 @@ def image_space(onnx: Path, data: list[str], out: Path, threads: int, progress: 
     name = session.get_inputs()[0].name
     pairs = read_pairs(data)
     check_distinct(pairs.keys)
-    done = _resume(out)
+    teacher = sha256(onnx)
+    done = _resume(out, teacher)
     progress.stage("teacher image embeddings", len(pairs))
     progress.advance(len(done))
     for key, rgb in zip(pairs.keys, pairs.pictures(), strict=True):
@@ -69,7 +71,7 @@ def image_space(onnx: Path, data: list[str], out: Path, threads: int, progress: 
         done[key] = session.run(None, {name: clip_pixels(rgb)[None]})[0][0].astype(np.float16)
         progress.advance(1)
         if len(done) % SAVE_EVERY == 0:
-            _save(out.with_suffix(".part.npz"), done)
+            _save(out.with_suffix(".part.npz"), done, teacher)
     _save(out, {key: done[key] for key in pairs.keys})
     out.with_suffix(".part.npz").unlink(missing_ok=True)
     progress.done()
@@ -116,17 +118,23 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def _resume(out: Path) -> dict[str, npt.NDArray[np.float16]]:
+def _resume(out: Path, teacher: str) -> dict[str, npt.NDArray[np.float16]]:
+    """What a stopped run had embedded; nothing where it was another teacher's. teacher: the digest of its file."""
     part = out.with_suffix(".part.npz")
     if not part.is_file():
         return {}
     with np.load(part) as stored:
+        if "teacher" not in stored or str(stored["teacher"]) != teacher:
+            return {}
         return dict(zip(stored["keys"].tolist(), stored["embeddings"], strict=True))
 
 
-def _save(path: Path, rows: dict[str, npt.NDArray[np.float16]]) -> None:
+def _save(path: Path, rows: dict[str, npt.NDArray[np.float16]], teacher: str = "") -> None:
+    arrays = {"keys": np.array(list(rows)), "embeddings": np.stack(list(rows.values()))}
+    if teacher:
+        arrays["teacher"] = np.array(teacher)
     with atomic_write(path) as stream:
-        np.savez(stream, keys=np.array(list(rows)), embeddings=np.stack(list(rows.values())))
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes no str keys
 
 
 def main() -> int:

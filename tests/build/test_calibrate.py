@@ -12,7 +12,7 @@ import pytest
 from small import textured, write_pictures
 
 from edgeclip.build.calibrate import digest_of, hold_out, require_enough, select
-from edgeclip.build.frames import frames_of, spread
+from edgeclip.build.frames import frames_of, require_frames, spread
 from edgeclip.build.recipe import Sampling
 from edgeclip.errors import DataError
 
@@ -116,3 +116,14 @@ def test_a_shard_that_is_cut_short_is_refused(tmp_path: Path, name: str, keep: f
     path.write_bytes(whole[: kept - kept % 1024 or kept])  # of a plain archive: whole members, which tarfile accepts
     with pytest.raises(DataError, match=name):
         list(frames_of(str(path), 10, 0))
+
+
+def test_too_few_pictures_are_refused_before_any_work(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "few", textured(3))
+    with pytest.raises(DataError, match="3 pictures, and at least 64 distinct frames are needed"):
+        require_frames(str(tmp_path / "few"), 64)
+    require_frames(str(tmp_path / "few"), 3)
+    require_frames("demo", 64)
+    with tarfile.open(tmp_path / "few" / "shard.tar", "w") as tar:  # nobody knows how many are in it
+        tar.add(tmp_path / "few" / "000.png", "000.png")
+    require_frames(str(tmp_path / "few"), 64)

@@ -8,11 +8,14 @@ import pytest
 
 from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.findings import Findings, Sensitivity, Trial
+from edgeclip.build.gates import held
+from edgeclip.build.markdown import as_markdown
 from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, expected_agreement, latencies_ms
 from edgeclip.build.page import as_html
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
-from edgeclip.build.report import Candidate, FloatFigures, Report, as_markdown, choose, judge, keep, require, verdict
+from edgeclip.build.report import Candidate, FloatFigures, Report, choose, judge, keep, require, verdict
+from edgeclip.build.verify import noting
 from edgeclip.errors import DataError
 
 
@@ -69,6 +72,11 @@ def test_float_does_not_stand_in_for_int8_that_fails_its_gates() -> None:
         require(made)
 
 
+def test_a_text_tower_is_kept_for_its_size() -> None:
+    (text,) = keep([candidate("text.tflite", 2.0, precision="int8 weights", speedup=0.9)], ("tflite",))
+    assert verdict(text) == "kept: smaller, and computes in float"
+
+
 def test_qdq_is_kept_beside_a_faster_float_onnx() -> None:
     floating = candidate("image.float.onnx", 1.0, 1.0, "float32")
     portable = candidate("image.onnx", 2.0, precision="int8 static Q/DQ", speedup=0.5)
@@ -89,7 +97,8 @@ def test_report_tells_what_the_search_found() -> None:
     text = as_markdown(msgspec.structs.replace(report([candidate("a.tflite", 1.0)]), search=found))
     assert "| smoothing | 0.9900 / 0.9800 | 98.5 % | kept | 9 |" in text
     assert "Left float: blocks.0.fc2. INT8 are 91.5 % of" in text
-    assert "The budget ended before: bias correction." in text
+    assert "Left in float is 1 site: 92 % of the weights are INT8." in text
+    assert "**The search's budget ended before: bias correction.**" in text
     page = as_html(text, {"Layers": draw_sensitivity(found.sensitivity)})
     assert "<td>smoothing</td>" in page
     assert "data:image/png;base64," in page
@@ -181,8 +190,52 @@ def test_latencies_are_taken_turn_by_turn() -> None:
 
 def test_markdown_names_every_engine_and_why_it_was_refused() -> None:
     text = as_markdown(report([candidate("a.tflite", 1.0), candidate("b.tflite", 1.0, 0.5)]))
-    assert "- a.tflite: kept" in text
-    assert "- b.tflite: mean-centred cosine 0.5000 is below 0.99" in text
+    kept, refused = (next(line for line in text.splitlines() if f"{name}.tflite" in line[:20]) for name in "ab")
+    assert kept.startswith("| **a.tflite** | int8 static |")
+    assert kept.endswith("| kept |")
+    assert refused.endswith("| mean-centred cosine 0.5000 is below 0.99 |")
+    assert '<tr class="marked"><td><strong>a.tflite</strong></td>' in as_html(text, {})
+
+
+def test_the_report_begins_with_the_verdict() -> None:
+    floating = candidate("image.float.tflite", 4.0, 1.0, "float32")
+    image = candidate("image.static.tflite", 1.0, 0.999, speedup=4.0)
+    made = msgspec.structs.replace(report([floating, image]), floating=FloatFigures({"tflite": 4.0}, {"tflite": 8000}))
+    said = as_markdown(made).splitlines()[2]
+    assert said.startswith("**Every gate that was measured is reached.** Not measured: top-1 accuracy, preprocessing")
+    assert "`run` takes image.static.tflite (int8 static): 1.00 ms a frame" in said
+    assert "LiteRT's float takes 4.00 ms, 4.0 times as long" in said
+    fast = report([candidate("image.float.tflite", 0.5, 1.0, "float32"), image])
+    assert "INT8 is not faster than that on this machine." in as_markdown(fast).splitlines()[2]
+    refused = as_markdown(report([candidate("image.static.tflite", 1.0, 0.9)]))
+    assert refused.splitlines()[2] == "**Refused: a gate is missed, and no bundle was written.**"
+    assert "| 0.9000 (image.static.tflite) | **missed** |" in refused
+
+
+def test_pictures_that_were_calibrated_on_are_counted_and_told() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    overlap: list[bool] = []
+    given = [frame[None] for frame in frames]
+    assert [frame.tobytes() for frame in noting(iter(given), frames[1:3], overlap)] == [f.tobytes() for f in given]
+    assert overlap == [False, True, True, False]
+    made = msgspec.structs.replace(report([candidate("image.static.tflite", 1.0)]), overlap=2)
+    assert "**2 of the 10 pictures measured on were calibrated on, too.**" in as_markdown(made)
+
+
+def test_a_gate_that_is_near_let_pass_or_loosened_shows() -> None:
+    image = candidate("image.static.tflite", 1.0, 0.9915, top1=50.2, top1_drop=0.2)
+    gates = {gate.gate.partition(",")[0]: gate for gate in held(report([image], cosine_p1=0.995, mae_max=0.25))}
+    assert gates["mean-centred cosine to float"].state == "reached narrowly"
+    assert gates["top-1 accuracy"].state == "reached"
+    assert gates["preprocessing"].state.startswith("let pass: no picture is more than 0.33 grey levels")
+    off = held(report([image], cosine_p1=0.995, mae_max=0.5))[-1]
+    assert off.state == "missed"
+    loose = msgspec.structs.replace(report([image]), gates=Gates(top1_drop=1.0, centred_cosine=0.98, parity_grey=1.0))
+    text = as_markdown(loose)
+    assert "at least 0.98, **looser than the usual 0.99** |" in text
+    assert "at most 1.0 points below float, **looser than the usual 0.5** |" in text
+    assert "**looser than the usual 0.33 grey levels** |" in text
+    assert "looser" not in as_markdown(report([image]))
 
 
 def test_openvino_is_added_where_it_is_the_fastest_of_all_and_only_there() -> None:
@@ -195,8 +248,11 @@ def test_openvino_is_added_where_it_is_the_fastest_of_all_and_only_there() -> No
 
 def test_what_openvino_alone_computes_right_is_no_engine_for_others() -> None:
     judged = [candidate("image.onnx", 9.0, 0.5, QDQ), candidate("image.openvino.onnx", 1.0, 0.999, ON_OPENVINO)]
+    made = report(judged)
     with pytest.raises(DataError, match=r"image\.onnx"):
-        require(report(judged))
+        require(made)
+    assert held(made)[0].state == "missed"
+    assert "**Refused" in as_markdown(made)
 
 
 def test_an_edge_tpu_takes_static_int8_alone() -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -86,10 +87,12 @@ def test_fallback_leaves_costly_layers_float_until_the_gate_holds(graph: Graph, 
     assert found.floating == sorted(spec.floats())
     assert found.sensitivity[0].floating
     assert found.trials[-1].centred > found.trials[0].centred
-    bounded = searched(graph, frames[:32], Search(sensitivity=True, fallback=True, least_int8=80.0, frames=16), 0.9999)[
-        1
-    ]
+    bound = Search(fallback=True, least_int8=80.0, frames=16)  # which layers cost most it finds out by itself
+    bounded = searched(graph, frames[:32], bound, 0.9999)[1]
     assert 80.0 <= bounded.int8_weights < 100.0
+    # What the recipe keeps float is of the same share.
+    kept = msgspec.structs.replace(bound, keep_float=("blocks.0.fc1",))
+    assert searched(graph, frames[:32], kept, 0.9999)[1].int8_weights >= 80.0
     unneeded = searched(graph, frames[:32], recipe, 0.0)[1]
     assert unneeded.floating == []
 

@@ -22,7 +22,7 @@ from small import facts, textured, write_pictures, write_recipe
 from edgeclip.build.onnxgraph import OnnxGraph
 from edgeclip.build.stages import BuildResult, build
 from edgeclip.build.tflite import TFLiteGraph
-from edgeclip.bundle import open_bundle
+from edgeclip.bundle import open_bundle, sha256
 from edgeclip.errors import ConfigError, DataError, UsageError
 from edgeclip.runtime.frames import load_frames
 from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
@@ -167,6 +167,30 @@ def test_plans_are_a_step_of_the_build(place: Path, built: tuple[BuildResult, Pa
     assert not again.changed
 
 
+def test_float_of_a_format_that_was_not_asked_for_is_not_kept(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path
+) -> None:
+    """Whatever an earlier build of the same graphs had kept."""
+    work = shutil.copytree(built[1], tmp_path / "work")
+    other = build(place / "small.yaml", work=work, targets=["tflite", "tensorrt-rtx"], out=tmp_path / "bundle")
+    assert other.skipped == ("export", "calibrate", "quantize")
+    assert not [one.file for one in other.report.kept() if one.file.endswith(".float.onnx")]
+
+
+def test_engines_that_came_out_otherwise_are_measured_again(
+    place: Path, built: tuple[BuildResult, Path], tmp_path: Path
+) -> None:
+    """A search that was made again, and by another pace of the machine ended elsewhere."""
+    work = shutil.copytree(built[1], tmp_path / "work")
+    found, stamp = work / "quantize" / "findings.json", work / "quantize" / "stamp.json"
+    found.write_text(found.read_text() + "\n")
+    facts = json.loads(stamp.read_text())
+    facts["outputs"]["findings.json"] = sha256(found)
+    stamp.write_text(json.dumps(facts))
+    again = build(place / "small.yaml", work=work, targets=["tflite", "onnx"], out=tmp_path / "bundle")
+    assert again.skipped == ("export", "calibrate", "quantize")
+
+
 def test_a_damaged_step_is_made_again_and_the_space_stays(place: Path, built: tuple[BuildResult, Path]) -> None:
     result, work = built
     (work / "quantize" / "image.onnx").write_bytes(b"damaged")
@@ -199,7 +223,7 @@ def test_refused_calibration_set_leaves_nothing(
     blank = np.zeros((60, 80, 3), np.uint8)
     for name, frames in (("few", pictures[:20]), ("same", [pictures[0]] * 80), ("blank", [blank] * 80)):
         folder = write_pictures(tmp_path / name, frames)
-        with pytest.raises(DataError, match="distinct frames of") as caught:
+        with pytest.raises(DataError, match="distinct frames") as caught:
             build(
                 place / "small.yaml",
                 calibration=str(folder),
@@ -216,7 +240,7 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
     _, work = built
     for number, name in enumerate(("dog", "cup", "car")):
         (tmp_path / "data" / name).mkdir(parents=True)
-        for i, picture in enumerate(textured(4, seed=100 + number)):
+        for i, picture in enumerate(textured(6, seed=100 + number)):
             cv2.imwrite(str(tmp_path / "data" / name / f"{i}.png"), picture)
     (tmp_path / "labels.txt").write_text("Dog\ncup\ncar\n")
     # Rankings of untrained towers are near ties: the gate on top-1 is another test's.
@@ -231,13 +255,20 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
         labels=tmp_path / "labels.txt",
     )
     report = result.report
-    assert report.frames == 12
+    assert report.frames == 18
     assert report.labels == 3
+    assert report.overlap == 0
     assert report.floating.top1 is not None
     for candidate in report.images:
         assert candidate.top1 is not None
         assert candidate.agreement is not None
         assert candidate.top1_drop == pytest.approx(report.floating.top1 - candidate.top1)
+    (tmp_path / "labels.txt").write_text("dog\ncup\n")
+    with pytest.raises(DataError, match=r"12 of 18 pictures of .* fewer than 16 says nothing"):
+        build(
+            place / "open-engine.yaml", work=work, targets=["tflite", "onnx"], out=tmp_path / "few",
+            data=tmp_path / "data", labels=tmp_path / "labels.txt",
+        )  # fmt: skip
     with pytest.raises(UsageError, match="no labels are given"):
         build(place / "small.yaml", work=work, out=tmp_path / "bundle", data=tmp_path / "data")
 
@@ -317,6 +348,13 @@ def test_vit_builds_through_the_same_path(place: Path, tmp_path: Path) -> None:
     for node in nodes:
         if node.op_type in ("Add", "LayerNormalization", "Softmax", "Mul"):
             assert "DequantizeLinear" not in {made_by.get(tensor) for tensor in node.input}
+    # Other nodes that are to be INT8, and the same search: what was quantized before is not taken for it.
+    with (tmp_path / "search.yaml").open("a") as stream:
+        stream.write("onnx: {multiply: [Gemm, MatMul]}\n")
+    again = build(recipe, work=tmp_path / "work", out=tmp_path / "bundle", budget=5)
+    assert "quantize" not in again.skipped
+    nodes = onnx.load(str(again.bundle / "image.onnx")).graph.node
+    assert next(node.input[1] for node in nodes if node.op_type == "Conv").endswith(".weight")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,18 @@ def test_on_a_jetson_its_own_gpu_tensorrt_and_jetpack(monkeypatch: pytest.Monkey
     assert plan_stem("image", wide.runtime, wide.version, wide.gpu_arch) == "image.tensorrt-10.3up-sm80up"
 
 
+def test_a_plan_that_brings_code_is_refused_before_it_is_built_where_it_may_not_run(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orin = DeviceFacts(TENSORRT, "10.3.0", "sm_87", "36.4.0")
+    monkeypatch.setattr(target, "device_facts", lambda runtime: orin)
+    monkeypatch.setattr(target, "load_library", lambda runtime: Library(runtime, object(), "10.3.0"))
+    monkeypatch.delenv("EDGECLIP_PLAN_HOST_CODE", raising=False)
+    with pytest.raises(UsageError, match="only where EDGECLIP_PLAN_HOST_CODE is 1") as caught:
+        compile_bundle(bundle, options=Options(version_compatible=True))
+    assert "leave --version-compatible out" in caught.value.hint
+
+
 def test_capabilities_are_read_as_people_write_them() -> None:
     assert [arch_from(text) for text in ("86", " sm_87", "SM120")] == [(8, 6), (8, 7), (12, 0)]
     for text in ("", "8.6", "ada", "8"):

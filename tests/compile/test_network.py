@@ -122,6 +122,7 @@ def test_strong_types_where_there_are_any() -> None:
     assert creation_flags(OLD.module) == (False, 1)
     ten = tensorrt("10.3.0", [], {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1})
     assert creation_flags(ten.module) == (True, 2)
+    assert creation_flags(tensorrt("12.0.0", [], {}).module) == (True, 0)
 
 
 def test_weak_types_keep_norms_sums_and_both_ends_in_fp32() -> None:
@@ -155,13 +156,16 @@ def test_what_an_old_one_has_not_is_said() -> None:
 
 
 class Runtime:
-    """An IRuntime whose engines describe themselves; b"" is none."""
+    """An IRuntime whose engines describe themselves and bring host code; b"" is none."""
 
-    def __init__(self, logger: object) -> None: ...
+    def __init__(self, logger: object) -> None:
+        self.engine_host_code_allowed = False
 
     def deserialize_cuda_engine(self, data: bytes) -> Any:
+        if not data or not self.engine_host_code_allowed:
+            return None
         inspector = SimpleNamespace(get_engine_information=lambda form: data.decode())
-        return SimpleNamespace(create_engine_inspector=lambda: inspector) if data else None
+        return SimpleNamespace(create_engine_inspector=lambda: inspector)
 
 
 def test_on_its_gpu_a_plan_is_asked_what_it_is() -> None:

@@ -104,6 +104,18 @@ def test_sizes_that_come_and_go_are_forgotten_and_freed(gpu: Cuda) -> None:
 
 
 @needs_compiler
+def test_a_size_that_finds_no_memory_keeps_none(gpu: Cuda) -> None:
+    preprocess = GpuPreprocessor(facts("squash", "bilinear"), gpu, b"ptx")
+    before = alive()
+    fail("cuMemAlloc_v2", 2)
+    with pytest.raises(EngineError, match="cuMemAlloc_v2 failed"):
+        preprocess(picture(40, 30))
+    fail("", 0)
+    assert alive() == before
+    preprocess.close()
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 0, 3), np.uint8), np.zeros((4, 4, 3), np.float32)]
 )

@@ -436,7 +436,12 @@ def test_a_run_already_begun_is_not_begun_again(tmp_path: Path, capsys: pytest.C
         ({"phases": [{**BRIEF, "distill": 1.0}]}, None, ["phase pairs distils", "teachers.image"]),
         ({"phases": [{**BRIEF, "anchor": 1.0}]}, None, ["phase pairs anchors", "teachers.text"]),
         ({"phases": [{**BRIEF, "neighbours": 1.0}]}, "- name: pairs", ["phase pairs: neighbours", "to [text]"]),
-        ({"phases": [{**BRIEF, "answers": 1.0}]}, None, ["phase pairs has answers", "teachers.bank"]),
+        ({"phases": [{**BRIEF, "answers": 1.0}]}, "- name: pairs", ["`phases.0`", "answers"]),
+        (  # the only loss of its phase
+            {"phases": [{**BRIEF, "train": ["image"], "pair": 0.0, "answers": 1.0}]},
+            None,
+            ["phase pairs has answers", "teachers.bank"],
+        ),
         ({"towers": {**toy.TOWERS, "text": {"width": 9}}}, "  text:", ["`towers.text`", "heads"]),
     ],
 )

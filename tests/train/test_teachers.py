@@ -106,6 +106,15 @@ def test_a_stopped_run_goes_on_from_its_part_file(
     assert all(np.array_equal(one[key], two[key]) for key in one)
 
 
+def test_a_part_file_of_another_teacher_is_not_gone_on_from(tower: Path, shard: str, tmp_path: Path) -> None:
+    out, pairs = tmp_path / "out.npz", read_pairs([shard])
+    foreign = np.full((1, 4), 7.0, np.float16)
+    for more in ({}, {"teacher": np.array("another")}):
+        np.savez(tmp_path / "out.part.npz", keys=np.array(pairs.keys[:1]), embeddings=foreign, **more)
+        image_space(tower, [shard], out, 1, Silent())
+        assert not np.array_equal(stored(out)[pairs.keys[0]], foreign[0])
+
+
 def test_phrases_of_files_bank_and_data_are_embedded_once(shard: str, tmp_path: Path) -> None:
     model = test_sentence.write_model(tmp_path / "model")
     (tmp_path / "corpus.txt").write_text("a photo of a dog\n\nred\ncat\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -32,6 +33,7 @@ BLOCK = 1 << 20
 ATTEMPTS = 5
 TIMEOUT_S = 30.0
 COMMIT = "X-Repo-Commit"
+FRESH, BEGUN = "fresh", ".commit"  # where a first download goes, and the commit that its files are of
 
 Repository = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 HubFile = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][\w.-]*$")]
@@ -75,39 +77,44 @@ def fetch(name: str, model: HubModel, recipe: Path, progress: Progress) -> Place
     """
     lock_path = lock_place(recipe)
     lock = read_lock(lock_path, model)
-    folder = cache_directory() / "models" / model.repository.replace("/", "--") / (lock.commit if lock else "fresh")
+    place = cache_directory() / "models" / model.repository.replace("/", "--")
+    folder = place / (lock.commit if lock else f"{FRESH}-{model.revision}")
     folder.mkdir(parents=True, exist_ok=True)
+    # A first download that was stopped goes on at the commit it began with, wherever the branch is now.
+    begun = folder / BEGUN
+    found = {"commit": lock.commit if lock else begun.read_text() if begun.is_file() else ""}
     absent = [file for file in model.files if not is_there(folder / file, lock, file)]
     if absent:
         progress.stage("download", None)
-        found: dict[str, str] = {"commit": lock.commit if lock else ""}
         for file in absent:
             progress.note(f"{model.repository}/{file}")
             download(address(model, found["commit"] or model.revision, file), folder / file, progress, found)
             if lock is not None:
                 require_digest(folder / file, lock.files[file], model)
+            elif not begun.is_file():
+                with atomic_write(begun) as stream:
+                    stream.write(found["commit"].encode())
         progress.done()
-        if lock is None:
-            commit = found["commit"] or model.revision
-            files = {file: LockedFile(sha256(folder / file), (folder / file).stat().st_size) for file in model.files}
-            lock = Lock(model.repository, model.revision, commit, files)
-            settled = folder.with_name(commit)
-            if settled != folder:
-                settled.mkdir(exist_ok=True)
-                for file in model.files:
-                    os.replace(folder / file, settled / file)
-                folder = settled
-            with atomic_write(lock_path) as stream:
-                stream.write(msgspec.json.format(msgspec.json.encode(lock)) + b"\n")
-            progress.note(f"digests recorded in {lock_path}")
+    if lock is None:
+        commit = found["commit"] or model.revision
+        files = {file: LockedFile(sha256(folder / file), (folder / file).stat().st_size) for file in model.files}
+        lock = Lock(model.repository, model.revision, commit, files)
+        settled = folder.with_name(commit)
+        settled.mkdir(exist_ok=True)
+        with atomic_write(lock_path) as stream:
+            stream.write(msgspec.json.format(msgspec.json.encode(lock)) + b"\n")
+        for file in model.files:
+            os.replace(folder / file, settled / file)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = settled
+        progress.note(f"digests recorded in {lock_path}")
     path = folder / model.files[0] if model.loader == "openai" or model.architecture else folder
-    commit = lock.commit if lock else model.revision
     return Place(
         model.loader,
         str(path),
         name,
         architecture=model.architecture,
-        origin=f"{model.repository} at {commit}",
+        origin=f"{model.repository} at {lock.commit}",
         licence=model.licence,
         facts=model.facts,
     )

@@ -43,14 +43,21 @@ class Graph:
         return takers[0] if len(takers) == 1 else None
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """Raises DataError for a file that is no ONNX."""
+def read(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """weights: those in files beside it, too. Raises DataError for a file that is no ONNX."""
     try:
-        return onnx.load(str(path))
+        return onnx.load(str(path), load_external_data=weights)
     except Exception as error:  # protobuf's own errors share no other base
         if isinstance(error, (MemoryError, KeyboardInterrupt)):
             raise
         raise DataError(f"{path} is not an ONNX model: {error}", "check the path, or export it again") from error
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Files beside an ONNX file that hold its weights, as torch writes them (`image.onnx.data`). Raises DataError."""
+    stored = read(path, weights=False).graph.initializer
+    names = {entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"}
+    return [path.parent / name for name in sorted(names) if (path.parent / name).is_file()]
 
 
 def unfold_dynamic(model: onnx.ModelProto) -> int:

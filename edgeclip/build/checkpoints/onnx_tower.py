@@ -221,6 +221,24 @@ def cast(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
     return x.to(TYPES[a["to"]])
 
 
+POWERS: dict[float, Callable[[Tensor], Tensor]] = {
+    0.5: torch.sqrt,
+    -0.5: torch.rsqrt,
+    -1.0: torch.reciprocal,
+    1.0: lambda x: x,
+    2.0: lambda x: x * x,
+    3.0: lambda x: x * x * x,
+}
+
+
+def power(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
+    """Usual powers by what they are: transformers' norm of an embedding is written with them, and engines know no Pow
+    that is fast and right in FP16."""
+    exponent = np.asarray(f[0], np.float32)
+    known = POWERS.get(float(exponent.reshape(-1)[0])) if exponent.size == 1 else None
+    return known(x) if known is not None else torch.pow(x, torch.from_numpy(exponent))
+
+
 def softmax(a: Attributes, f: list[Static | None], x: Tensor) -> Tensor:
     return functional.softmax(x, dim=a.get("axis", -1))
 
@@ -367,10 +385,10 @@ def norm2(x: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
 # name -> (what computes it, which of its inputs must be stored values)
 OPERATORS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     **{name: plain(getattr(torch, name.lower())) for name in (
-        "Add", "Sub", "Mul", "Pow", "Sqrt", "Exp", "Log", "Erf", "Sigmoid", "Tanh", "Relu", "Neg", "Abs", "Reciprocal",
+        "Add", "Sub", "Mul", "Sqrt", "Exp", "Log", "Erf", "Sigmoid", "Tanh", "Relu", "Neg", "Abs", "Reciprocal",
         "Where", "IsNaN", "MatMul",
     )},
-    "Div": plain(divide),
+    "Div": plain(divide), "Pow": (power, (1,)),
     "Min": plain(torch.minimum), "Max": plain(torch.maximum),
     "Equal": plain(torch.eq), "Less": plain(torch.lt), "Greater": plain(torch.gt),
     "LessOrEqual": plain(torch.le), "GreaterOrEqual": plain(torch.ge),

@@ -16,6 +16,7 @@ from edgeclip.cuda import first_gpu
 from edgeclip.errors import EngineError
 from edgeclip.runtime.backends.trt_library import TENSORRT, load_library
 
+HOST_CODE = "EDGECLIP_PLAN_HOST_CODE"  # "1": a version-compatible plan may bring and run NVIDIA's lean runtime
 TEGRA = Path("/etc/nv_tegra_release")  # present on Jetson
 JETPACKS = {35: "JetPack 5", 36: "JetPack 6", 38: "JetPack 7"}
 

@@ -14,11 +14,10 @@ from edgeclip.bundle import Target
 from edgeclip.cuda import Graph, Stream, first_gpu
 from edgeclip.errors import DataError, EngineError
 from edgeclip.runtime.backends.guard import check_input, check_output
-from edgeclip.runtime.backends.plan_target import device_facts, require_match
+from edgeclip.runtime.backends.plan_target import HOST_CODE, device_facts, require_match
 from edgeclip.runtime.backends.trt_library import Library, LogLines, load_library, make_logger, uncollected
 from edgeclip.types import Embeddings
 
-HOST_CODE = "EDGECLIP_PLAN_HOST_CODE"  # "1": a version-compatible plan may bring and run NVIDIA's lean runtime
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 

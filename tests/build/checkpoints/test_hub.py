@@ -128,11 +128,35 @@ def test_later_downloads_take_the_recorded_commit_and_nothing_else(server: type[
 
 
 def test_a_file_that_changed_between_two_attempts_is_begun_anew(server: type[Hub], tmp_path: Path) -> None:
-    fresh = tmp_path / "cache" / "models" / "org--clip" / "fresh"
+    fresh = tmp_path / "cache" / "models" / "org--clip" / "fresh-main"
     fresh.mkdir(parents=True)
     (fresh / ".model.safetensors.part").write_bytes(b"of an older file")
     (fresh / ".model.safetensors.part.tag").write_text('"older"')
     assert (fetched(tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_first_download_that_was_stopped_goes_on_at_its_own_commit(server: type[Hub], tmp_path: Path) -> None:
+    weights = server.files.pop("model.safetensors")
+    with pytest.raises(DataError, match="404"):
+        fetched(tmp_path)  # stopped behind config.json
+    server.files["model.safetensors"] = weights
+    server.asked.clear()
+    fetched(tmp_path)
+    assert server.asked[0][0] == f"/org/clip/resolve/{COMMIT}/model.safetensors"  # and not main
+
+
+def test_files_that_are_there_and_not_recorded_are_recorded(server: type[Hub], tmp_path: Path) -> None:
+    """Stopped between the last file and the lock: what is built from is what is enforced from then on."""
+    fresh = tmp_path / "cache" / "models" / "org--clip" / "fresh-main"
+    fresh.mkdir(parents=True)
+    (fresh / "config.json").write_bytes(CONFIG)
+    (fresh / "model.safetensors").write_bytes(WEIGHTS)
+    (fresh / ".commit").write_text(COMMIT)
+    folder = fetched(tmp_path)
+    assert server.asked == []
+    assert folder.name == COMMIT
+    lock = json.loads((tmp_path / "clip.lock.json").read_text())
+    assert lock["files"]["model.safetensors"]["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
 
 
 def test_a_recipe_that_names_other_files_than_its_lock(server: type[Hub], tmp_path: Path) -> None:

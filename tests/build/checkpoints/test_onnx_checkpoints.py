@@ -19,7 +19,8 @@ from edgeclip.build.checkpoints.encoders import Bank
 from edgeclip.build.checkpoints.onnxpair import tower
 from edgeclip.build.checkpoints.place import Facts, Place
 from edgeclip.build.graphs import ImageGraph, TextGraph
-from edgeclip.build.onnxgraph import session
+from edgeclip.build.onnxgraph import check_native, session
+from edgeclip.build.order import resolve
 from edgeclip.build.source import Model, place_of, plan_of
 from edgeclip.build.stages import build
 from edgeclip.bundle import open_bundle
@@ -92,6 +93,51 @@ def test_dynamic_int8_is_unfolded_to_float(towers: DualEncoder, files: Path) -> 
     int8 = session(files / "int8.onnx").run(None, {"input": pixels})[0]
     assert exporter.lowest_cosine(got, session(plain).run(None, {"input": pixels})[0]) >= 0.99999
     assert 0.99 < exporter.lowest_cosine(got, int8) < exporter.lowest_cosine(got, original)
+
+
+class Normed(torch.nn.Module):
+    """An embedding of length 1, as transformers writes it."""
+
+    def __init__(self, tower: torch.nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.tower(x)
+        return rows / torch.pow(torch.pow(rows, 2).sum(-1, keepdim=True), 0.5)
+
+
+def test_powers_that_exporters_write_are_carried_over(towers: DualEncoder, tmp_path: Path) -> None:
+    path, out = tmp_path / "image.onnx", tmp_path / "out.onnx"
+    example = torch.randn(1, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Normed(towers.image), (example,), str(path), dynamo=False, opset_version=14)
+        module, _, _ = tower(path, (1, 3, 32, 32))
+        assert onnx_rewrite.kinds(onnx.load(str(path)))["Pow"] == 7  # five in LayerNorms
+        exporter.write_onnx(module, example.numpy(), out)
+    check_native(out, 5)
+    with torch.no_grad():
+        assert np.abs(module(example).numpy() - Normed(towers.image)(example).numpy()).max() < 1e-5
+
+
+def test_weights_in_a_file_of_their_own_count(files: Path, tmp_path: Path) -> None:
+    """As torch writes them by default: the graph stays the same when a tower is trained further."""
+    bank = Model(image_onnx=str(tmp_path / "image.onnx"), text_bank=str(files / "text.npz"))
+    model = onnx.load(str(files / "image.onnx"))
+    onnx.save(model, str(tmp_path / "image.onnx"), save_as_external_data=True, location="image.onnx.data")
+    graph = (tmp_path / "image.onnx").read_bytes()
+
+    def digest() -> str:
+        order = resolve(None, bank, None, "demo", ["onnx"], None, tmp_path / "work", None, None, None, Silent())
+        return order.checkpoint_digest()
+
+    before = digest()
+    weights = bytearray((tmp_path / "image.onnx.data").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "image.onnx.data").write_bytes(weights)
+    assert (tmp_path / "image.onnx").read_bytes() == graph
+    assert digest() != before
 
 
 def write_pair(folder: Path, files: Path, **changes: str) -> Path:
