@@ -214,10 +214,20 @@ def save_random(shape: str, folder: Path) -> None:
     torch.manual_seed(0)
     model = open_clip.create_model(shape, load_weights=False)
     size = model.visual.image_size
-    model.train()
-    with torch.no_grad():  # statistics of batch norms that fit the weights: the tower neither fades out nor explodes
-        for _ in range(8 if any("BatchNorm" in type(part).__name__ for part in model.visual.modules()) else 0):
-            model.visual(torch.rand(8, 3, *((size, size) if isinstance(size, int) else size)))
+    norms = [part for part in model.visual.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        for part, parameter in model.visual.named_parameters():
+            if part.endswith("gamma"):  # of a residual branch: 1e-5 before training, as if the branch were not there
+                parameter.fill_(0.5)
+        # Statistics of batch norms that fit the weights, from pictures with shapes in them: the tower neither fades
+        # out nor explodes, and tells pictures apart.
+        for norm in norms:
+            norm.momentum = None  # the mean of all batches
+        model.train()
+        for _ in range(8 if norms else 0):
+            sides = (size, size) if isinstance(size, int) else size
+            coarse = [torch.rand(8, 3, cells, cells) for cells in (2, 4, 8, 32)]
+            model.visual(torch.stack([torch.nn.functional.interpolate(some, sides) for some in coarse]).mean(0))
     facts = {key: model.visual.preprocess_cfg[key] for key in ("mean", "std", "interpolation", "resize_mode")}
     config = {"model_cfg": open_clip.get_model_config(shape), "preprocess_cfg": facts}
     folder.mkdir(parents=True, exist_ok=True)

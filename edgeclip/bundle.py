@@ -28,7 +28,9 @@ from edgeclip.state import state_dir
 SCHEMA = 1
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
+FRAMES = "frames.npz"
 STORED = "current"
+MOST_FRAMES = 4096  # whose embeddings a bundle carries
 MAX_MANIFEST_BYTES = MAX_CHECKSUMS_BYTES = 1 << 20
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -110,7 +112,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     schema: int
     name: FileName
     created: str  # ISO 8601, UTC
@@ -125,6 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Calibration
     recipe: dict[str, Any]
     built_with: dict[str, str] = {}
+    frames: FileName | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,8 @@ def check_bundle(container: Container) -> tuple[Manifest, dict[str, str]]:
     """
     digests = check_digests(container)
     manifest = read_manifest(content(container, MANIFEST, MAX_MANIFEST_BYTES), f"{container.origin}: {MANIFEST}")
-    for name in [manifest.text.file, manifest.golden, *(entry.file for entry in manifest.engines)]:
+    carried = [manifest.frames] if manifest.frames is not None else []
+    for name in [manifest.text.file, manifest.golden, *carried, *(entry.file for entry in manifest.engines)]:
         if name not in digests:
             raise DataError(
                 f"bundle {container.origin}: {MANIFEST} names {name}, which is missing", "build or copy it again"

@@ -8,6 +8,7 @@ import msgspec
 
 from edgeclip.bundle import CHECKSUMS, Bundle, is_signature
 from edgeclip.errors import DataError
+from edgeclip.runtime.frames import load_frames
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.text_bank import load_fixed_bank
 
@@ -18,8 +19,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """Ready for JSON. Raises DataError where golden.npz or report.json is not what it should be.
 
     engines: the manifest's entries, each with its size in bytes. files: every file and its size.
-    text.names: what a fixed bank knows. golden: how many frames. report: report.json as it is, or None where the bundle
-    has none.
+    text.names: what a fixed bank knows. golden: how many frames. frames: of how many it carries the embeddings, or
+    None. report: report.json as it is, or None where the bundle has none.
     """
     facts: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
     facts["engines"] = [
@@ -28,11 +29,14 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     ]
     if bundle.manifest.text.bank is not None:
         facts["text"]["names"] = list(load_fixed_bank(bundle).names)
+    carried = load_frames(bundle)
+    frames = None if carried is None else {"file": bundle.manifest.frames, "frames": len(carried)}
     files = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
     return {
         "origin": bundle.origin,
         **facts,
         "golden": {"file": bundle.manifest.golden, "frames": len(load_golden(bundle).frames)},
+        "frames": frames,
         "files": files,
         "bytes": sum(files.values()),
         "checked": f"{len([name for name in files if not is_signature(name)]) - 1} files match {CHECKSUMS}",

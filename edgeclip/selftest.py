@@ -88,9 +88,11 @@ def _resident_mb(pid: int) -> int:
 def _child(directory: Path) -> Passed:
     from edgeclip.bundle import open_bundle
     from edgeclip.runtime.backends import load_engine
+    from edgeclip.runtime.frames import load_frames
     from edgeclip.runtime.golden import check_golden
 
     bundle = open_bundle(directory)
+    load_frames(bundle)
     engine = load_engine(bundle, "image", threads=1)
     result = check_golden(engine, bundle)
     if bundle.engines("text"):

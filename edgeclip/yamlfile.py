@@ -14,6 +14,8 @@ import yaml
 from edgeclip.errors import ConfigError
 
 T = TypeVar("T")
+# What PyYAML's constructors raise for 2026-13-45, `!!float ""`, `!!bool maybe` and `!!timestamp soon`.
+OF_CONSTRUCTORS = (ValueError, IndexError, KeyError, AttributeError, TypeError)
 
 
 def load_yaml(path: str | Path, kind: type[T]) -> T:
@@ -26,7 +28,7 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: 2026-13-45, and absurd nesting
+    except (yaml.YAMLError, *OF_CONSTRUCTORS, RecursionError) as error:  # the last: absurd nesting
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)

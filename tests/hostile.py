@@ -120,6 +120,8 @@ def corpus(files: Files) -> Iterator[tuple[str, bytes]]:
     yield "bomb-manifest", archive(summed({**files, "manifest.json": b"[" * (2 << 20)}))
     yield "bomb-json-depth", archive(summed({**files, "manifest.json": b'{"schema":' + b"[" * 100_000}))
     yield "bomb-npz", archive(summed({**files, "golden.npz": npz_bomb()}))
+    yield "bomb-frames", archive(manifest({**files, "frames.npz": npz_bomb()}, frames="frames.npz"))
+    yield "frames-missing", archive(manifest(files, frames="frames.npz"))
     yield "bomb-signature", archive({**files, "SHA256SUMS." + "0" * 16 + ".sig": b"\0" * 100_000})
     yield "truncated-in-header", good[: BLOCK // 2]
     yield "truncated-in-file", good[: len(good) // 2]

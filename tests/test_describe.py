@@ -20,6 +20,7 @@ def test_manifest_engines_and_sizes(tiny: Bundle) -> None:
         assert entry["bytes"] == (tiny.path / entry["file"]).stat().st_size
     assert facts["bytes"] == sum(path.stat().st_size for path in tiny.path.iterdir())
     assert facts["golden"] == {"file": "golden.npz", "frames": 6}
+    assert facts["frames"] is None
     assert facts["report"] is None
     assert facts["checked"] == "7 files match SHA256SUMS"
 

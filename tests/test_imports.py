@@ -37,7 +37,7 @@ LEAVES = {
 STAGES = {
     "backends": {"backends"},
     "decision": {"decision", "evidence", "presence"},
-    "golden": {"golden"},
+    "golden": {"golden", "frames"},
     "labels": {"labels", "watches", "thresholds", "editedfile"},
     "preprocess": {"preprocess", "preprocess_gpu", "crops"},
     "similarity": {"similarity"},

@@ -9,6 +9,7 @@ import pytest
 
 from edgeclip.bundle import open_bundle
 from edgeclip.runtime.backends import load_engine
+from edgeclip.runtime.frames import load_frames
 from edgeclip.runtime.golden import check_golden
 from edgeclip.runtime.labelbank import EVERYDAY, load_bank
 from edgeclip.runtime.labels import parse_labels
@@ -47,7 +48,10 @@ def test_it_is_right_about_what_the_demo_shows(tmp_path: Path) -> None:
         assert len(wrong) <= len(said) // 10, f"{photograph.name}: {wrong}"
 
 
-def test_what_ships_is_small() -> None:
+def test_what_ships_is_small_and_carries_frames() -> None:
     bundle = open_bundle()
+    frames = load_frames(bundle)
+    assert frames is not None
+    assert len(frames) == 126
     assert sum(path.stat().st_size for path in bundle.path.iterdir()) < 12e6
     assert all((bundle.path / name).is_file() for name in ("README.md", "report.json", "report.md"))

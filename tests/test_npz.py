@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeclip.npz import read_npz
+from edgeclip.npz import npz_bytes, read_npz
 
 
 def packed(header: bytes) -> bytes:
@@ -60,3 +60,19 @@ def test_a_missing_name_and_a_missing_file(tmp_path: Path) -> None:
         read_npz(tmp_path / "one.npz", "b")
     with pytest.raises(OSError, match=r"none\.npz"):
         read_npz(tmp_path / "none.npz", "a")
+
+
+def test_an_archive_that_says_more_than_is_allowed_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "zeros.npz").write_bytes(npz_bytes(a=np.zeros(1 << 20, np.uint8)))
+    assert (tmp_path / "zeros.npz").stat().st_size < 5000
+    assert len(read_npz(tmp_path / "zeros.npz", "a", most_bytes=(1 << 20) + 200)[0]) == 1 << 20
+    with pytest.raises(ValueError, match="at most 1000"):
+        read_npz(tmp_path / "zeros.npz", "a", most_bytes=1000)
+
+
+def test_the_same_arrays_are_the_same_bytes(tmp_path: Path) -> None:
+    made = npz_bytes(b=np.arange(5), a=np.ones((2, 3), np.float16))
+    assert made == npz_bytes(b=np.arange(5), a=np.ones((2, 3), np.float16))
+    (tmp_path / "made.npz").write_bytes(made)
+    a, b = read_npz(tmp_path / "made.npz", "a", "b")
+    assert (a.dtype, a.shape, b.tolist()) == (np.float16, (2, 3), [0, 1, 2, 3, 4])

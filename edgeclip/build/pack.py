@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 import edgeclip
 from edgeclip.build.compile import PlanFiles
@@ -20,6 +16,7 @@ from edgeclip.build.order import Order, tool_versions
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.report import FLOAT, SENSITIVITY, Candidate, Report
 from edgeclip.bundle import (
+    FRAMES,
     MANIFEST,
     SCHEMA,
     Bundle,
@@ -41,7 +38,6 @@ OPENVINO = "openvino"
 GOLDEN = "golden.npz"
 TOKENIZER = "tokenizer.json"
 BANK = "text.npz"
-EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(
@@ -63,6 +59,9 @@ def pack(
     if (verified / SENSITIVITY).exists():
         files[SENSITIVITY] = verified / SENSITIVITY
     files |= {name: verified / name for name in (text_facts(exported).file, GOLDEN, "report.json", "report.md")}
+    frames = FRAMES if (verified / FRAMES).exists() else None
+    if frames is not None:
+        files[frames] = verified / frames
     files |= {path.name: path for made in plans for path in (made.plan, made.layers)}
     manifest = Manifest(
         schema=SCHEMA,
@@ -75,6 +74,7 @@ def pack(
         text=text_facts(exported),
         engines=with_plans(tuple(entries.values()), [made.entry for made in plans]),
         golden=GOLDEN,
+        frames=frames,
         checkpoint=f"sha256:{order.checkpoint_digest()}",
         calibration=Calibration(str(report.calibration["digest"]), int(report.calibration["frames"])),
         recipe=order.as_data(),
@@ -100,19 +100,6 @@ def text_facts(exported: Exported) -> Text:
     if not exported.tokenizer:
         return Text(templates=exported.templates, bank=BANK)
     return Text(TOKENIZER, exported.context_length, exported.pad_id, exported.templates)
-
-
-def golden(frames: npt.NDArray[np.uint8], embeddings: npt.NDArray[np.float32]) -> bytes:
-    """The bytes of golden.npz: frames [G, H, W, 3] uint8 RGB and float embeddings [G, D]; the same bytes every time."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in (("frames", frames), ("embeddings", embeddings)):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy", EPOCH)  # np.savez would write the time of day into it
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, member.getvalue())
-    return stream.getvalue()
 
 
 def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from edgeclip.build.checkpoints.hub import HubModel
 from edgeclip.build.checkpoints.place import Facts
-from edgeclip.bundle import FileName
+from edgeclip.bundle import MOST_FRAMES, FileName
 from edgeclip.errors import ConfigError
 from edgeclip.yamlfile import load_yaml
 
@@ -33,6 +33,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames: how many at most. hold_out: of every so many distinct frames one is kept from calibration, for verify.
     blank_below: standard deviation of grey levels (0..255) under which a frame is blank.
     near_below: mean absolute difference of 16 x 16 grey thumbnails (0..255) under which two frames are one.
+    carry: of how many frames, at most, the bundle carries the embeddings.
     """
 
     frames: Annotated[int, msgspec.Meta(ge=MINIMUM_FRAMES, le=8192)] = 256
@@ -40,6 +41,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blank_below: Annotated[float, msgspec.Meta(ge=0.0, le=64.0)] = 4.0
     near_below: Annotated[float, msgspec.Meta(ge=0.0, le=64.0)] = 1.0
     seed: int = 0
+    carry: Annotated[int, msgspec.Meta(ge=0, le=MOST_FRAMES)] = 512
 
 
 class TFLite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from edgeclip.build import calibrate, compare, markdown, pack, quantize, report
+from edgeclip.build.carry import carried_frames
 from edgeclip.build.compare import Batch, Measured, Quantized, Truth
 from edgeclip.build.export import Exported
 from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
@@ -22,8 +23,11 @@ from edgeclip.build.page import as_html
 from edgeclip.build.quantize import load_findings
 from edgeclip.build.reference_preprocess import parity
 from edgeclip.build.report import SENSITIVITY, Candidate, FloatFigures, Report
+from edgeclip.bundle import FRAMES
 from edgeclip.errors import DataError, EngineError
+from edgeclip.npz import npz_bytes
 from edgeclip.progress import Progress
+from edgeclip.runtime.frames import frames_file
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.text_bank import FixedBank
 from edgeclip.runtime.tokenizer import load_tokenizer
@@ -52,7 +56,7 @@ def verify(
     directory: Path,
     progress: Progress,
 ) -> None:
-    """Write report.json, report.md, golden.npz and tokenizer.json to `directory`.
+    """Write report.json, report.md, golden.npz, frames.npz and tokenizer.json to `directory`.
 
     graphs, calibrated, quantized: what the steps before left. Raises DataError where a gate is not reached.
     """
@@ -122,7 +126,11 @@ def verify(
     shutil.rmtree(order.work / REJECTED, ignore_errors=True)  # of an earlier build, which this one has mended
     progress.note(f"{order.work / STEP / PAGE}: the report with its pictures")
     chosen = golden_frames(order, exported)
-    (directory / pack.GOLDEN).write_bytes(pack.golden(np.concatenate(chosen), rows_of(reference, chosen)))
+    golden = npz_bytes(frames=np.concatenate(chosen), embeddings=rows_of(reference, chosen))
+    (directory / pack.GOLDEN).write_bytes(golden)
+    carried = carried_frames(calibrated, order.plan.sampling)
+    if carried:
+        (directory / FRAMES).write_bytes(frames_file(rows_of(reference, carried)))
 
 
 def text_side(

@@ -42,6 +42,8 @@ def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: 
     print(f"  pictures {width} x {height}, {preprocess['resize']}, {preprocess['interpolation']}")
     print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
     print(f"  calibrated on {facts['calibration']['frames']} frames, {facts['calibration']['digest'][:19]}")
+    if facts["frames"] is not None:
+        print(f"  embeddings of {facts['frames']['frames']} frames, which taught labels are told from")
     for engine in facts["engines"]:
         size_mb, target = engine["bytes"] / 1e6, " ".join(value for value in engine["target"].values() if value)
         print(f"  {engine['role']:<6}{engine['file']}: {engine['precision']}, {size_mb:.1f} MB, for {target}")
@@ -99,6 +101,7 @@ def add_bundle(commands: Any) -> None:
     sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
     export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
     remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
+    _add_frames(actions)
     for parser in (install, verify):
         parser.add_argument(
             "--keys", metavar="DIR", help="public keys that are trusted (default: /etc/edgeclip/keys.d)"
@@ -119,6 +122,44 @@ def add_bundle(commands: Any) -> None:
         )
     for parser in (install, listed, verify, rollback, confirm, remove, export, sign, keygen):
         parser.add_argument("--json", action="store_true", help="the outcome as JSON")
+
+
+def _add_frames(actions: Any) -> None:
+    frames = add_command(
+        actions,
+        "bundle frames",
+        _bundle_frames,
+        "give a bundle the embeddings of pictures that taught labels are told from",
+        "The bundle's own engine embeds them. `edgeclip build` does this by itself, with the frames it calibrates on. "
+        "Signatures of the bundle go: sign it again. docs/teach.md says what it is for.",
+    )
+    frames.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    frames.add_argument(
+        "--calibration", required=True, metavar="PATH", help="folder, pattern, shards or film of what is to be seen"
+    )
+    frames.add_argument("--frames", type=at_least_one, metavar="N", help="of at most so many (default: 512)")
+    frames.add_argument("--out", metavar="DIR", help="write the bundle there instead, a directory or .tar")
+    frames.add_argument("--json", action="store_true", help="the outcome as one JSON object")
+
+
+def _bundle_frames(
+    bundle: str, calibration: str, frames: int | None = None, out: str | None = None, json: bool = False
+) -> int:
+    import sys
+    from pathlib import Path
+
+    from edgeclip.build.carry import add_frames
+    from edgeclip.bundle import open_bundle
+    from edgeclip.progress import progress_for
+
+    with progress_for(sys.stderr) as progress:
+        done = add_frames(open_bundle(bundle), calibration, frames, Path(out) if out else None, progress)
+    if json:
+        print_json({"bundle": str(done.bundle), "frames": done.frames, "bytes": done.bytes, "changed": done.changed})
+    else:
+        state = "written" if done.changed else "was up to date"
+        print(f"{done.bundle}: {state}, with {done.frames} frames' embeddings ({done.bytes / 1e6:.2f} MB)")
+    return OK
 
 
 def _bundle(action: str, json: bool = False, **options: Any) -> int:

@@ -12,7 +12,8 @@ Each is added to the text's similarities with a weight. Where every label was ta
 left-out shots best (leave-one-out, in closed form), within reason: the weight is drawn towards one that follows from
 how little the text knows the shots and from how many there are, and it is the probe unless another is clearly better.
 With few shots the judgement is noise, and these two keep it from doing worse than with fewer. Where labels that nobody
-taught are asked for as well, the *negatives*, which show no taught label, have a say: they stay what the text says.
+taught are asked for as well, the *negatives*, which show no taught label, have a say: they stay what the text says, and
+count the more the more of the labels were not taught.
 
 Embeddings of pictures lie in a narrow cone (Liang et al., "Mind the Gap", 2022): any two have a high cosine. All of
 this therefore works on directions from the cone's centre, where pictures of unrelated things are about at right angles.
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.runtime.shown import OWN_SPREAD, reached
 from edgeclip.runtime.taught import Refinement
 from edgeclip.types import Embeddings
 
@@ -48,7 +50,9 @@ CLEARLY = 3.0  # standard errors by which another way must be better than the pr
 FIRST_RIDGE = 1.0  # of the probe, where no label has a second shot to judge by
 FEW = 4  # shots: with fewer, one left out leaves too little, and its verdict counts where it asks for more
 LEAST = 0.02  # probability in the loss: a shot that is hopeless is not what decides
+FEW_PICTURES = 8  # of the background: that its mean counts for in the centre, and that stay whatever they show
 MOST_OTHERS = 64  # labels that nobody taught, the nearest, that have a say
+BALANCE = 2 / 3  # power of the taught labels' share of all: what their shots count against the negatives, there
 ENOUGH = 0.8  # of what the loss can gain, where some labels are not taught: more weight would cost these
 
 
@@ -73,7 +77,7 @@ class _Examples:
     """Shots first, then negatives: M = N + B rows.
 
     keys: [M, D] unit vectors, from `centre` [D]. own: [N] the shots' labels, in 0..K. targets: [M, K], 1 at a shot's
-    own. weights: [M] in losses and regressions. logits: [M, L] by the text alone. wanted: [M] columns of logits.
+    own. weights: [M] in regressions. logits: [M, L] by the text alone. wanted: [M] columns of logits.
     """
 
     keys: Floats
@@ -114,13 +118,15 @@ def fit(
 ) -> Fit:
     """The classifier for texts [L, D] of which shots [N, D] show the rows [N]. All unit vectors, float32.
 
-    scale: of the bundle's scoring. background [B, D]: pictures of whatever. ways: to choose from.
+    scale: of the bundle's scoring. background [B, D]: pictures of whatever, at least one; those that are as like a
+    label's shots as these are to each other may show it, and say nothing against it. ways: to choose from.
     """
     columns = np.unique(rows)  # [K]
     others = _nearest_others(texts, columns, shots)
     some = np.concatenate([columns, others])  # the labels that have a say, those taught first
     own = np.searchsorted(columns, rows)
-    examples = _examples(texts[some].astype(np.float64), scale, shots.astype(np.float64), own, background)
+    shown = shots.astype(np.float64)
+    examples = _examples(texts[some].astype(np.float64), scale, shown, own, _unlike(background, shown, own))
     counts = np.bincount(own)
     judged = np.concatenate([counts[own] > 1, np.ones(len(examples.keys) - len(own), bool)])
     text_right = _right(examples.logits, own)
@@ -137,13 +143,18 @@ def fit(
     if not (counts > 1).any():
         return first
 
-    start = _loss(examples.logits, examples, judged)
+    taught = (len(columns) / len(texts)) ** BALANCE
+    negatives = len(examples.keys) - len(own)
+    say = np.concatenate([np.full(len(own), taught / len(own)), np.full(negatives, (1.0 - taught) / negatives)])
+    say[~judged] = 0.0
+
+    start = _loss(examples.logits, examples, say)
     tried: list[_Trial] = []
     for setting in _settings(examples, ways):
         for weight in WEIGHTS:
             refined = examples.logits.copy()
             refined[:, : len(columns)] += weight * setting.scores
-            tried.append(_Trial(_loss(refined, examples, judged), weight, 1.0, setting, _right(refined, own)))
+            tried.append(_Trial(_loss(refined, examples, say), weight, 1.0, setting, _right(refined, own)))
     best = min(tried, key=lambda one: one.loss)
     if counts.max() < FEW and (best.loss >= start or best.weight < first.weight):
         return first
@@ -187,6 +198,24 @@ def _nearest_others(texts: Embeddings, columns: Rows, shots: Embeddings) -> Rows
     return others[np.argsort(-near, kind="stable")[:MOST_OTHERS]]
 
 
+def _unlike(background: Embeddings, shots: Floats, own: Rows) -> Embeddings:
+    """Those of the background that show none of the labels, for all that can be said: a site's frames may well."""
+    centre = _centre(background, _means(shots, own))
+    keys, seen = _unit(shots - centre), _unit(background - centre)
+    beyond = np.full(len(background), -np.inf)  # what right pictures of a label reach, less their spread
+    for label in range(int(own.max()) + 1):
+        mine = keys[own == label]
+        beyond = np.maximum(beyond, seen @ _unit(mine.sum(axis=0)) - (reached(_f32(mine)) - OWN_SPREAD))
+    count = max(int((beyond < 0.0).sum()), FEW_PICTURES)
+    return background[np.sort(np.argsort(beyond, kind="stable")[:count])]
+
+
+def _centre(background: Embeddings, kinds: Floats) -> Floats:
+    count = min(len(background), FEW_PICTURES)
+    centre: Floats = (count * background.mean(axis=0) + kinds.sum(axis=0)) / (count + len(kinds))
+    return centre
+
+
 def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background: Embeddings) -> _Examples:
     """texts: of the K taught labels, then of others. Negatives are the background, and for each of the others pictures
     of it that might be: of the background and of the shots, with the text that fits them best exchanged for its own."""
@@ -200,7 +229,7 @@ def _examples(texts: Floats, scale: float, shots: Floats, own: Rows, background:
     supposed = _unit(donors[donor] + texts[others] - shown[donor])
     pictures = np.concatenate([donors[: len(background)], supposed])
     kinds = _means(shots, own) if len(others) else shots  # among others, a taught label counts as one picture
-    centre = np.concatenate([background, kinds]).mean(axis=0)
+    centre = _centre(background, kinds)
     everything = np.concatenate([shots, pictures])
     logits = scale * everything @ texts.T
     seen = logits[len(shots) : len(shots) + len(background)].argmax(axis=1)
@@ -276,8 +305,9 @@ def _right(logits: Floats, own: Rows) -> float:
     return float((logits[: len(own)].argmax(axis=1) == own).mean())
 
 
-def _loss(logits: Floats, examples: _Examples, judged: npt.NDArray[np.bool_]) -> float:
-    return float(np.average(_losses(logits, examples.wanted)[judged], weights=examples.weights[judged]))
+def _loss(logits: Floats, examples: _Examples, say: Floats) -> float:
+    """say: [M], weights."""
+    return float(np.average(_losses(logits, examples.wanted), weights=say))
 
 
 def _losses(logits: Floats, wanted: Rows) -> Floats:

@@ -66,7 +66,7 @@ def shown_by(
         centre = np.concatenate([background, mine.mean(axis=0, keepdims=True)]).mean(axis=0)
         keys = _unit(mine - centre)
         direction = _unit(keys.sum(axis=0))
-        reached = _reached(keys)
+        own_cosine = reached(keys)
         other, spread = OTHER, OTHER_SPREAD
         if len(others):
             cosines = _unit(others - centre) @ direction
@@ -74,8 +74,8 @@ def shown_by(
             spread = float(np.clip(cosines.std(), 0.1, OTHER_SPREAD)) if len(others) >= ENOUGH_OTHERS else spread
         centres.append(centre)
         directions.append(direction)
-        even.append((other * OWN_SPREAD + reached * spread) / (OWN_SPREAD + spread))
-        steep.append(np.clip((reached - other) / (OWN_SPREAD * spread), FLATTEST, STEEPEST))
+        even.append((other * OWN_SPREAD + own_cosine * spread) / (OWN_SPREAD + spread))
+        steep.append(np.clip((own_cosine - other) / (OWN_SPREAD * spread), FLATTEST, STEEPEST))
     return Shown(
         np.array([rows[label] for label in asked], np.int64),
         np.stack(centres),
@@ -86,7 +86,7 @@ def shown_by(
     )
 
 
-def _reached(keys: Floats) -> float:
+def reached(keys: Floats) -> float:
     """What a right picture is expected to reach: as usual, and as the label's left-out shots do. keys: [N, D]."""
     count = len(keys)
     usual = OWN - FEWER / count

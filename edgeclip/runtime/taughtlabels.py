@@ -14,6 +14,7 @@ import numpy as np
 from edgeclip.bundle import Bundle
 from edgeclip.runtime.evidence import MATCHED, Null
 from edgeclip.runtime.fewshot import Fit, fit
+from edgeclip.runtime.frames import pictures
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.labels import folded
 from edgeclip.runtime.shots import Shots, read_shots, shots_path, taught_elsewhere
@@ -32,8 +33,8 @@ def fit_bank(bank: TextBank, shots: Shots, bundle: Bundle) -> tuple[Fit | None, 
         return None, Counter()
     rows = np.array([row[folded(shots.shots[index].label)] for index in used], np.int64)
     counts = Counter(bank.names[index] for index in rows.tolist())
-    background = load_golden(bundle).embeddings
-    return fit(bank.embeddings, bundle.manifest.scoring.scale, shots.embeddings[used], rows, background), counts
+    scale = bundle.manifest.scoring.scale
+    return fit(bank.embeddings, scale, shots.embeddings[used], rows, pictures(bundle)), counts
 
 
 def shown_in(

@@ -24,6 +24,7 @@ from edgeclip.build.stages import BuildResult, build
 from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.bundle import open_bundle, sha256
 from edgeclip.errors import ConfigError, DataError, UsageError
+from edgeclip.runtime.frames import load_frames
 from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
 from edgeclip.train.towers import DualEncoder, ViTTower
 
@@ -71,6 +72,9 @@ def test_bundle_opens_with_engines_of_both_formats(built: tuple[BuildResult, Pat
     assert manifest.calibration.frames >= 64
     assert manifest.recipe["quantization"]["search"]["observers"] == ["min-max"]
     assert (result.bundle / "report.md").read_text().startswith("# small")
+    frames = load_frames(bundle)
+    assert frames is not None
+    assert len(frames) >= manifest.calibration.frames
 
 
 def test_engines_take_uint8_and_agree_with_the_golden_frames(built: tuple[BuildResult, Path]) -> None:

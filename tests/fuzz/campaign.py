@@ -33,7 +33,8 @@ SHARES: dict[str, dict[str, float]] = {
     "picture": {"mutation": 0.10},
     "film": {"mutation": 0.03},
     "tokenizer": {"mutation": 0.04, "atheris": 0.03},
-    "golden": {"mutation": 0.03},
+    "golden": {"mutation": 0.02},
+    "frames": {"mutation": 0.01},
     "thresholds": {"mutation": 0.02},
 }
 

@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hostile import archive, summed
 
 from edgeclip.bundle import Bundle, read_manifest
 from edgeclip.config import load_config
 from edgeclip.install import Policy, install
 from edgeclip.picture import decode_picture
+from edgeclip.runtime.frames import frames_file, load_frames
 from edgeclip.runtime.golden import load_golden
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.sources.pictures import is_picture
@@ -146,6 +148,24 @@ class Golden(Target):
         load_golden(Bundle(path.parent, str(path.parent), self._manifest))
 
 
+class Frames(Target):
+    file = "frames.npz"
+    edits = mutation.BINARY
+
+    @cached_property
+    def seeds(self) -> list[bytes]:
+        rows = np.random.default_rng(0).normal(size=(32, self._manifest.dim)).astype(np.float32)
+        return [frames_file(rows)]
+
+    @cached_property
+    def _manifest(self) -> Any:
+        facts = json.loads(made.tiny_files()["manifest.json"])
+        return read_manifest(json.dumps({**facts, "frames": self.file}).encode(), "manifest.json")
+
+    def run(self, path: Path, data: bytes) -> None:
+        load_frames(Bundle(path.parent, str(path.parent), self._manifest))
+
+
 class Archive(Target):
     """Bytes of the archive; or of a file in it, and SHA256SUMS is made to fit, so that what is behind it is reached."""
 
@@ -226,5 +246,6 @@ TARGETS: dict[str, type[Target]] = {
     "film": Film,
     "tokenizer": Tokenizer,
     "golden": Golden,
+    "frames": Frames,
     "thresholds": Thresholds,
 }

@@ -100,6 +100,36 @@ def test_one_label_taught_of_many_is_found_and_the_others_are_still_themselves()
     assert world.accuracy(fitted, others) > kept - 0.05
 
 
+def test_frames_keep_what_was_taught_from_taking_the_others() -> None:
+    """Twenty labels resemble the one that was taught; eight golden frames, of none of these, cannot tell."""
+    others, few, many, own = [row for row in range(40) if row != 3], [], [], []
+    plain = Fit(None, "text", 0.0, 0.0, None)
+    for seed in range(4):
+        world = World(40, seed)
+        world.truth[4:24] = unit(0.8 * world.truth[4:24] + world.truth[3])
+        world.texts = unit(world.truth + 0.5 * unit(world.random.normal(size=(40, DIM))))
+        world.background = world.pictures(range(24, 32))
+        few.append(world.accuracy(world.taught([3], 8), others))
+        world.background = world.pictures(np.arange(160) % 40)
+        fitted = world.taught([3], 8)
+        many.append(world.accuracy(fitted, others))
+        own.append(world.accuracy(fitted, [3]) - world.accuracy(plain, [3]))
+    assert np.mean(many) > np.mean(few) + 0.04
+    assert np.mean(own) > 0.2
+
+
+def test_frames_that_show_what_is_taught_say_nothing_against_it() -> None:
+    found = []
+    for showing in (0, 30):
+        worlds = [World(40, seed, lost=(3,)) for seed in range(4)]
+        for world in worlds:
+            others = [row for row in range(40) if row != 3]
+            world.background = world.pictures([*others, *others, *others, *[3] * showing])
+        found.append(np.mean([world.accuracy(world.taught([3], 8), [3]) for world in worlds]))
+    assert found[0] > 0.6
+    assert found[1] > found[0] - 0.1
+
+
 def test_text_that_knows_the_shots_is_left_alone() -> None:
     world = World(5)
     world.texts = unit(world.truth)
