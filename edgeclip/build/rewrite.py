@@ -96,7 +96,7 @@ def follow(graph: Graph, layer: Layer, scale: Array, shift: Array) -> None:
 
 
 def add_to_bias(graph: Graph, layer: Layer, amount: npt.NDArray[np.float64]) -> None:
-    """Add [outputs] to what a layer puts out; it gets a bias where it had none."""
+    """Add [outputs] to what a layer puts out; it gets a bias where it had none. More may be added later."""
     node = product_of(graph, layer)
     if node.op_type in ("Conv", "Gemm"):
         before = graph.arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.float32(0)
@@ -110,7 +110,13 @@ def add_to_bias(graph: Graph, layer: Layer, amount: npt.NDArray[np.float64]) -> 
         value = (graph.arrays[adder.input[position]] + amount).astype(np.float32)
         adder.input[position] = constant(graph, f"{layer.node}.moved-bias", value)
         return
-    insert_after(graph, layer.node, "Add", amount.astype(np.float32), f"{layer.node}.biased")
+    own = f"{layer.node}.biased"
+    given = graph.maker(own)
+    if given is None:
+        insert_after(graph, layer.node, "Add", amount.astype(np.float32), own)
+    else:
+        value = (graph.arrays[given.input[1]] + amount).astype(np.float32)
+        given.input[1] = constant(graph, f"{own}.value", value)
 
 
 def product_of(graph: Graph, layer: Layer) -> onnx.NodeProto:

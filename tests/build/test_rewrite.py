@@ -122,6 +122,20 @@ def test_a_layer_without_bias_gets_one(graphs: dict[str, Graph]) -> None:
         assert np.allclose(values[1] - values[0], along, atol=1e-4)
 
 
+def test_a_product_without_bias_gets_one_and_more() -> None:
+    """Bias correction and centring both add to it."""
+    node, relu = onnx.helper.make_node("MatMul", ["x", "w"], ["p"], "p"), onnx.helper.make_node("Relu", ["p"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, 3]) for name in "xy")
+    weight = onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
+    made = onnx.helper.make_model(onnx.helper.make_graph([node, relu], "one", [x], [y], [weight]))
+    graph = Graph(made)
+    layer = sites_of(graph, KINDS)[0].layers[0]
+    for amount in ([1.0, 0.0, 2.0], [0.5, -9.0, 1.0]):
+        add_to_bias(graph, layer, np.array(amount))
+    frame = np.ones((1, 2, 3), np.float32)
+    assert outputs(graph.build(), frame).tolist() == [[[2.5, 0.0, 4.0]] * 2]
+
+
 def full(site: Site, **changes: object) -> Entry:
     names = tuple(layer.name for layer in site.layers)
     return Entry(site.source, names, threshold=8.0, greatest=8.0, **changes)  # type: ignore[arg-type]
