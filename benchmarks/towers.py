@@ -198,7 +198,8 @@ def random_recipe(name: str, shape: str, work: Path) -> Path:
     recipe, folder = work / f"{name}.yaml", work / "checkpoint"
     if not recipe.exists():
         save_random(shape, folder)
-        lines = {"name": name, "checkpoint": str(folder.resolve()), "quantization": str(HERE / "shapes.yaml")}
+        quantization = "shapes.yaml" if TOWERS[name].transformer else "shapes-conv.yaml"
+        lines = {"name": name, "checkpoint": str(folder.resolve()), "quantization": str(HERE / quantization)}
         recipe.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
     return recipe
 
@@ -218,7 +219,7 @@ def save_random(shape: str, folder: Path) -> None:
     with torch.no_grad():
         for part, parameter in model.visual.named_parameters():
             if part.endswith("gamma"):  # of a residual branch: 1e-5 before training, as if the branch were not there
-                parameter.fill_(0.5)
+                parameter.fill_(0.1)
         # Statistics of batch norms that fit the weights, from pictures with shapes in them: the tower neither fades
         # out nor explodes, and tells pictures apart.
         for norm in norms:

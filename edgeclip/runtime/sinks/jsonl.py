@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import msgspec
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame
 
@@ -103,14 +103,19 @@ class JsonlFile:
         try:
             written = self._stream.write(line)
         except OSError as error:
-            raise ConfigError(f"cannot write {self._path}: {error.strerror}", "make room, then start again") from error
+            raise _no_room(self._path, error.strerror) from error
         if written != len(line):
-            raise ConfigError(f"cannot write {self._path}: no room for a whole line", "make room, then start again")
+            raise _no_room(self._path, "no room for a whole line")
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _no_room(path: Path, reason: str) -> EdgeclipError:
+    """Passes, where somebody makes room: a service is started again."""
+    return EdgeclipError(f"cannot write {path}: {reason}", "make room, then start again", exit_code=UNAVAILABLE)
 
 
 def to_stdout(target: str, setting: Setting) -> Jsonl:

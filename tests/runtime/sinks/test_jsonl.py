@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
 from edgeclip.runtime.sinks.jsonl import JsonlFile, to_file, to_line, to_stdout
 from edgeclip.types import Change, WatchState
 from sinks.picture import decision, frame, setting
@@ -64,8 +64,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         JsonlFile(str(tmp_path)).open()
     full = JsonlFile("/dev/full")
     full.open()
-    with pytest.raises(ConfigError, match="/dev/full"):
+    with pytest.raises(EdgeclipError, match="/dev/full") as full_disk:
         full.write(decision(frame()), frame())
+    assert full_disk.value.exit_code == UNAVAILABLE  # a service is started again
     full.close()
 
 
