@@ -21,6 +21,8 @@ from contenders import Contender
 from edgeclip.build import order as orders
 from edgeclip.build import stages
 from edgeclip.build.calibrate import load_frames
+from edgeclip.build.quantize import ON_OPENVINO
+from edgeclip.build.report import FLOAT, Report
 from edgeclip.build.source import Model
 from edgeclip.bundle import Bundle, open_bundle
 from edgeclip.errors import EngineError
@@ -109,21 +111,32 @@ def prepare(name: str, wanted: Wanted, progress: Progress) -> Prepared:
         model = Model(image_onnx=str(wanted.clip), text_bank=str(wanted.text_bank))
     what: dict[str, Any] = {"calibration": wanted.calibration, "targets": ["tflite", "onnx"], "out": work / "bundle"}
     what |= {"checkpoint": checkpoint, "work": work / "build", "budget": wanted.budget_minutes}
-    stages.build(recipe, model=model, **what, progress=progress)
+    unfit = ""
+    try:
+        stages.build(recipe, model=model, **what, progress=progress)
+    except EngineError as error:  # the bundle's self-test
+        if not tower.shape:
+            raise
+        unfit = error.message
     order = orders.resolve(
         recipe, model, checkpoint, wanted.calibration, ["tflite", "onnx"], work / "bundle", work / "build", None, None,
         wanted.budget_minutes, progress,
     )  # fmt: skip
     (work / "place.json").write_bytes(msgspec.json.encode(order.place))
-    bundle = open_bundle(work / "bundle")
     used, held = load_frames(work / "build" / "calibrate")
     progress.stage(f"{name}: what the peers make of it")
     others, notes = peer_contenders(tower, work, used[:: max(1, len(used) // wanted.peer_frames)], wanted.peer_frames)
     progress.done()
+    if unfit:
+        notes.append(f"no bundle, for random weights are not what INT8 is for, and are as fast: {unfit}")
+        ours, texts = unpacked_contenders(work / "build"), None
+    else:
+        bundle = open_bundle(work / "bundle")
+        ours, texts = our_contenders(bundle), texts_of(bundle)
     return Prepared(
-        [*others, *our_contenders(bundle)],
+        [*others, *ours],
         held[: wanted.frames],
-        texts_of(bundle),
+        texts,
         2 * roofline.multiplications(work / "build" / "export" / "image.onnx"),
         notes,
     )
@@ -186,6 +199,22 @@ def our_contenders(bundle: Bundle) -> list[Contender]:
     return found
 
 
+def unpacked_contenders(build: Path) -> list[Contender]:
+    """The same of a build whose bundle was not written: what verify kept, the fastest first."""
+    report = msgspec.json.decode((build / "verify" / "report.json").read_bytes(), type=Report)
+    found: list[Contender] = []
+    for one in sorted((one for one in report.images if one.kept), key=lambda one: one.latency_ms):
+        runtime = "litert" if one.file.endswith(".tflite") else "onnxruntime"
+        if one.precision == ON_OPENVINO:
+            runtime = "openvino"
+        folder, name = ("export", one.file.replace(".float", "")) if one.precision == FLOAT else ("quantize", one.file)
+        path = build / folder / name.replace(".openvino", "")
+        int8 = one.precision != FLOAT
+        name = f"edgeclip {one.precision.partition(',')[0]}, {runtime}"
+        found.append(Contender(name, f"edgeclip {runtime}", path, path.stat().st_size, int8, True, not found))
+    return found
+
+
 def texts_of(bundle: Bundle) -> np.ndarray | None:
     """[L, D]: what the frames are named among. None for towers of random weights: their texts mean nothing."""
     if bundle.manifest.name in SHAPES:
@@ -198,8 +227,7 @@ def random_recipe(name: str, shape: str, work: Path) -> Path:
     recipe, folder = work / f"{name}.yaml", work / "checkpoint"
     if not recipe.exists():
         save_random(shape, folder)
-        quantization = "shapes.yaml" if TOWERS[name].transformer else "shapes-conv.yaml"
-        lines = {"name": name, "checkpoint": str(folder.resolve()), "quantization": str(HERE / quantization)}
+        lines = {"name": name, "checkpoint": str(folder.resolve()), "quantization": str(HERE / "shapes.yaml")}
         recipe.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
     return recipe
 
