@@ -17,6 +17,7 @@ PACKAGE = Path(edgeclip.__file__).parent
 LEAVES = {
     "",
     "archive",
+    "arenas",
     "atomic",
     "bundle",
     "container",

@@ -113,7 +113,7 @@ def _run(config: str | None = None, **flags: Any) -> int:
 
     if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.runtime.arenas import limit_arenas
+    from edgeclip.arenas import limit_arenas
 
     limit_arenas()  # before anything that starts threads
     from edgeclip.runtime.lifecycle import run_for_months

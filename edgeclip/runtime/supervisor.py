@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal
 
+from edgeclip.arenas import give_back
 from edgeclip.errors import EdgeclipError, SourceError
 from edgeclip.runtime.connection import Connection
 from edgeclip.types import Frame, Source
@@ -186,6 +187,7 @@ class Supervisor:
         if len(self._left) >= MAX_STUCK:
             self._fail(SourceError(f"{self.source.name}: {len(self._left)} earlier reads still hang in the driver"))
             return
+        give_back()
         self.source = self._open_source()
         self._connection = Connection(self.source, self._next_index)
 

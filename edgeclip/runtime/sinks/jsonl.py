@@ -113,7 +113,7 @@ class JsonlFile:
             self._stream = None
 
 
-def _no_room(path: Path, reason: str) -> EdgeclipError:
+def _no_room(path: Path, reason: str | None) -> EdgeclipError:
     """Passes, where somebody makes room: a service is started again."""
     return EdgeclipError(f"cannot write {path}: {reason}", "make room, then start again", exit_code=UNAVAILABLE)
 
