@@ -15,19 +15,19 @@ def limit_arenas(count: int = ARENAS) -> bool:
     camera's decoder starts new threads with every reconnect, whose heaps fill up one after the other: measured over
     an hour of faults, 10 MB (benchmarks/LOG.md).
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(M_ARENA_MAX, count))
+    return bool(_called("mallopt", M_ARENA_MAX, count))
 
 
 def give_back() -> bool:
     """Give free pages in the middle of heaps back to the system: glibc does so at their ends alone, and what cameras'
     decoders allocate with every reconnect never falls into the same gaps. Takes milliseconds. False: not glibc's."""
+    return _called("malloc_trim", 0) is not None
+
+
+def _called(name: str, *numbers: int) -> int | None:
+    """What a function of glibc's malloc returns; None where there is another malloc."""
     try:
-        trim = ctypes.CDLL(None).malloc_trim
+        function = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
-        return False
-    trim(0)
-    return True
+        return None
+    return int(function(*numbers))

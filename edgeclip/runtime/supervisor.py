@@ -187,7 +187,6 @@ class Supervisor:
         if len(self._left) >= MAX_STUCK:
             self._fail(SourceError(f"{self.source.name}: {len(self._left)} earlier reads still hang in the driver"))
             return
-        give_back()
         self.source = self._open_source()
         self._connection = Connection(self.source, self._next_index)
 
@@ -197,6 +196,7 @@ class Supervisor:
         self._streaming_at_s = time.monotonic()
         self.reconnects += was_lost and was_here
         if was_lost:
+            give_back()  # once a reconnect, and not with every try: other cameras' threads wait for it
             what = "back" if was_here else "there"
             self._tell(f"{self.source.name} is {what} after {self._streaming_at_s - self._lost_at_s:.1f} s")
 
