@@ -20,6 +20,7 @@ class Connection:
 
     opened: set once the source is open. error: what ended it, or None for its natural end.
     active_ns: when the reader last got something (monotonic clock). next_index: of the frame to come.
+    gave_s: between the first and the last frame that it got, of those a camera may have sent; 0.0 where it is flooded.
     """
 
     def __init__(self, source: Source, first_index: int) -> None:
@@ -29,6 +30,7 @@ class Connection:
         self.error: BaseException | None = None
         self.started_ns = self.active_ns = time.monotonic_ns()
         self.next_index = first_index
+        self.gave_s = 0.0
         self._abandoned = threading.Event()
         # A daemon, for a reader stuck in a driver must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=f"read {source.name}", daemon=True)
@@ -58,7 +60,15 @@ class Connection:
         except BaseException as error:  # handed to the supervisor, which raises it on the frame loop's thread
             self.error = error
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        """The box is closed whatever the driver does: who waits at it would wait for ever."""
+        try:
             self.source.close()
+        except BaseException as error:  # of what went wrong first, that counts
+            self.error = self.error or error
+        finally:
             self.box.close()
 
     def _read_every(self) -> None:
@@ -83,6 +93,7 @@ class Connection:
             period_ns = 0
         flood = None if source.paced else FloodDetector(source.fps)
         read_due_ns = due_ns = time.monotonic_ns()
+        first_ns = 0
         while not abandoned.is_set():
             if read_period_ns:
                 early_ns = read_due_ns - time.monotonic_ns()
@@ -94,9 +105,12 @@ class Connection:
                 return
             now_ns = time.monotonic_ns()
             self.active_ns = now_ns
+            first_ns = first_ns or now_ns
+            self.gave_s = (now_ns - first_ns) / 1e9
             index = self.next_index
             self.next_index = index + 1
             if flood is not None and flood.is_flood(pixels, now_ns):
+                self.gave_s = 0.0
                 raise SourceError(f"{source.name} repeats one picture, faster than a camera can")
             if period_ns:
                 if now_ns < due_ns:

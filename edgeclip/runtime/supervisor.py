@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -11,18 +10,15 @@ from typing import Literal
 
 from edgeclip.arenas import give_back
 from edgeclip.errors import EdgeclipError, SourceError
+from edgeclip.runtime.box import Box
 from edgeclip.runtime.connection import Connection
+from edgeclip.runtime.outage import MAX_STUCK, STEADY_S, Outage, stuck_pause_s
 from edgeclip.types import Frame, Source
 
 State = Literal["connecting", "streaming", "lost", "ended"]
 
+CLOSE_S = 1.0  # for readers to end by themselves
 POLL_S = 0.1  # how soon stop(), a stall and an error are noticed while no frame comes
-FIRST_DELAY_S = 0.5
-SHORT_DELAY_S = 0.6  # longest wait in the first half minute, so that a camera's return is seen within three seconds
-LONGEST_DELAY_S = 30.0
-STEADY_S = 10.0  # a connection that held this long ends the outage before it; shorter ones are the same outage
-MAX_STUCK = 4  # readers that hang in a driver; another would hang as well
-EVENT_INTERVAL_S, LONGEST_SILENCE_S = 1.0, 3600.0  # between two lines about the same outage
 
 
 class Supervisor:
@@ -33,16 +29,18 @@ class Supervisor:
 
     A live source is read by a thread of its own; only the newest frame is kept, older ones are counted in `drops`.
     When it fails or gives nothing for stall_timeout_s (for slow cameras: three frame times), it is left, even if its
-    read never returns, and a fresh one is opened, with growing, jittered pauses, until it is back.
+    read never returns, and a fresh one is opened, with growing, jittered pauses, until it is back (outage.py).
     A file is read a little ahead; every frame comes, in order, and its errors are raised.
 
     Entering opens the source and raises its SourceError or DataError if it cannot be opened; with `wait`, a live
     source is waited for instead. A file played in real time is never retried.
-    on_event: called with one line when the source is lost, still lost (see silence_s()) or back.
+    on_event: called with one line when the source is lost, still lost (see silence_s()) or back; the last one of them
+    is always true within STEADY_S.
 
     state, last_error: for display. drops: frames replaced by newer ones before they were used.
     reconnects: how often the source came back; its first coming is none.
     source: what is being read, with its name and rate.
+    stuck_at_s: since when (monotonic clock) so many reads hang in the driver that new ones are rare; None: not so.
     """
 
     def __init__(
@@ -65,24 +63,32 @@ class Supervisor:
         self._on_event = on_event
         self._retries = self.source.live and not self.source.paced
         self._stopped = False
+        self.stuck_at_s: float | None = None
         self._connection: Connection | None = None
         self._left: list[Connection] = []  # abandoned, their readers not yet done
-        self._drops = 0  # of earlier connections
+        self._drops: tuple[int, Box[Frame] | None] = (0, None)  # of earlier connections; and the box of this one
         self._next_index = 0
-        self._attempt = 0
+        self._outage = Outage()
         self._ever_streamed = False
+        self._tried_at_s = 0.0  # the last opening
         self._retry_at_s = 0.0
-        self._outage_at_s: float | None = None  # its first loss, until the source is steady again
-        self._lost_at_s = 0.0  # its last loss
+        self._lost_at_s = 0.0  # its last loss, or where it never came, the first try
         self._streaming_at_s = 0.0  # when the connection gave its first frame
         self._event_at: dict[State, float] = {}
+        self._unsaid = False  # that it is back
 
     @property
     def drops(self) -> int:
-        return self._drops + (self._connection.box.discarded if self._connection else 0)
+        before, box = self._drops  # at once: other threads ask, while a connection is left
+        return before + (box.discarded if box is not None else 0)
+
+    @property
+    def stuck(self) -> int:
+        """How many abandoned reads have not returned."""
+        return sum(connection.running for connection in self._left)
 
     def __enter__(self) -> Supervisor:
-        connection = self._connection = Connection(self.source, 0)
+        connection = self._connect()
         if self._wait and self._retries:
             return self
         try:
@@ -98,10 +104,17 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.abandon()
+        self.join(time.monotonic() + CLOSE_S)
+
+    def abandon(self) -> None:
+        """End for good, at once: the reader closes the source on its own thread, when its driver lets it."""
         self.stop()
         self.state = "ended"
         self._leave()
-        deadline_s = time.monotonic() + 1.0
+
+    def join(self, deadline_s: float) -> None:
+        """After abandon(): wait for the readers, until time.monotonic() reaches deadline_s."""
         for connection in self._left:
             connection.join(max(0.0, deadline_s - time.monotonic()))
 
@@ -124,6 +137,8 @@ class Supervisor:
             if frame is not None:
                 if self.state != "streaming":
                     self._note_streaming()
+                elif self._unsaid:
+                    self._note_steady()
                 yield frame
             elif connection.box.exhausted:
                 if connection.error is None:
@@ -163,15 +178,10 @@ class Supervisor:
             self._leave()
             raise error
         now_s = time.monotonic()
-        if self.state == "streaming":
-            if now_s - self._streaming_at_s >= STEADY_S:
-                self._outage_at_s = None
+        if self.state == "streaming" or not self._lost_at_s:
             self._lost_at_s = now_s
-        self._leave()
-        if self._outage_at_s is None:
-            self._outage_at_s, self._lost_at_s, self._attempt = now_s, now_s, 0
-        delay_s = retry_delay_s(self._attempt, now_s - self._outage_at_s)
-        self._attempt += 1
+        gave_s = self._leave()
+        delay_s = self._outage.lost(now_s, gave_s)
         self._retry_at_s = now_s + delay_s
         self.state = "lost"
         self.last_error = error.message
@@ -179,55 +189,61 @@ class Supervisor:
         self._tell(f"{what}: {error.message}; retrying in {delay_s:.1f} s")
 
     def _pause_or_connect(self) -> None:
-        remaining_s = self._retry_at_s - time.monotonic()
-        if remaining_s > 0:
-            time.sleep(min(POLL_S, remaining_s))
+        now_s = time.monotonic()
+        if now_s < self._retry_at_s:
+            time.sleep(min(POLL_S, self._retry_at_s - now_s))
             return
         self._left = [connection for connection in self._left if connection.running]
-        if len(self._left) >= MAX_STUCK:
-            self._fail(SourceError(f"{self.source.name}: {len(self._left)} earlier reads still hang in the driver"))
+        stuck = len(self._left)
+        self.stuck_at_s = None if stuck < MAX_STUCK else self.stuck_at_s or now_s
+        if now_s < self._tried_at_s + stuck_pause_s(stuck):
+            self._fail(SourceError(f"{self.source.name}: {stuck} earlier reads still hang in the driver"))
             return
         self.source = self._open_source()
-        self._connection = Connection(self.source, self._next_index)
+        self._connect()
+
+    def _connect(self) -> Connection:
+        self._tried_at_s = time.monotonic()
+        connection = self._connection = Connection(self.source, self._next_index)
+        self._drops = self._drops[0], connection.box
+        return connection
 
     def _note_streaming(self) -> None:
         was_lost, was_here = self.state == "lost", self._ever_streamed
-        self.state, self._ever_streamed = "streaming", True
+        self.state, self._ever_streamed, self.stuck_at_s = "streaming", True, None
         self._streaming_at_s = time.monotonic()
         self.reconnects += was_lost and was_here
         if was_lost:
             give_back()  # once a reconnect, and not with every try: other cameras' threads wait for it
             what = "back" if was_here else "there"
-            self._tell(f"{self.source.name} is {what} after {self._streaming_at_s - self._lost_at_s:.1f} s")
+            told = self._tell(f"{self.source.name} is {what} after {self._streaming_at_s - self._lost_at_s:.1f} s")
+            self._unsaid = not told
 
-    def _leave(self) -> None:
+    def _note_steady(self) -> None:
+        """It came back too often for each time to be told; so that the last line is not that it is lost."""
+        held_s = time.monotonic() - self._streaming_at_s
+        if held_s >= STEADY_S:
+            self._unsaid = False
+            if self._on_event:
+                self._on_event(f"{self.source.name} is back, and has been for {held_s:.0f} s")
+
+    def _leave(self) -> float:
+        """For how many seconds the connection gave frames."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            self._drops += connection.box.discarded
-            self._next_index = connection.next_index
-            connection.abandon()
-            self._left.append(connection)
+        if connection is None:
+            return 0.0
+        connection.abandon()
+        self._drops = self._drops[0] + connection.box.discarded, None
+        self._next_index = connection.next_index
+        self._left = [*self._left, connection]
+        return connection.gave_s
 
-    def _tell(self, event: str) -> None:
+    def _tell(self, event: str) -> bool:
+        """Whether it was told, and not too soon after the last one of its kind."""
         now_s = time.monotonic()
-        lasting_s = now_s - self._outage_at_s if self.state == "lost" and self._outage_at_s is not None else 0.0
-        if self._on_event and now_s - self._event_at.get(self.state, -math.inf) >= silence_s(lasting_s):
-            self._event_at[self.state] = now_s
+        if now_s - self._event_at.get(self.state, -math.inf) < self._outage.silence_s(now_s):
+            return False
+        self._event_at[self.state] = now_s
+        if self._on_event:
             self._on_event(event)
-
-
-def silence_s(outage_s: float) -> float:
-    """Seconds between two lines about an outage that has lasted outage_s: one at first, then a twentieth of it, to an
-    hour, so that a camera that is dead for months does not fill the journal."""
-    return min(max(EVENT_INTERVAL_S, outage_s / 20.0), LONGEST_SILENCE_S)
-
-
-def retry_delay_s(attempt: int, outage_s: float) -> float:
-    """Seconds to wait before retry number `attempt` (from 0) of an outage that has lasted outage_s.
-
-    From 0.5 s to 1.2 s in the first minute, then a fiftieth of the outage so far, so exponentially, to 30 s;
-    +-25 % of jitter keeps many devices from calling in step.
-    """
-    ceiling_s = max(SHORT_DELAY_S, outage_s / 50.0)
-    delay_s = min(FIRST_DELAY_S * 2.0 ** min(attempt, 16), ceiling_s)
-    return min(delay_s * random.uniform(0.75, 1.25), LONGEST_DELAY_S)
+        return True
