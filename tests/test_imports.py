@@ -43,7 +43,7 @@ STAGES = {
     "preprocess": {"preprocess", "preprocess_gpu", "crops"},
     "similarity": {"similarity"},
     "sinks": {"sinks"},
-    "sources": {"sources", "supervisor", "connection", "box", "flood"},
+    "sources": {"sources", "supervisor", "connection", "box", "flood", "outage"},
     "taught": {"taught", "fewshot", "shots", "shown"},
     "text": {"text", "text_bank", "text_cache", "tokenizer"},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeclip.commands.arguments import (
     BACKEND_HELP,
@@ -20,6 +20,9 @@ from edgeclip.commands.arguments import (
 )
 from edgeclip.commands.terminal import notice
 from edgeclip.errors import OK, UsageError
+
+if TYPE_CHECKING:
+    from edgeclip.runtime.signals import ReloadSignal, StopSignals
 
 
 def add_run(commands: Any) -> None:
@@ -106,6 +109,13 @@ def add_run(commands: Any) -> None:
 
 
 def _run(config: str | None = None, **flags: Any) -> int:
+    from edgeclip.runtime.signals import ReloadSignal, StopSignals
+
+    with StopSignals() as stop, ReloadSignal() as hang_up:  # before what takes seconds on a small board: imports
+        return _run_until(stop, hang_up, config, flags)
+
+
+def _run_until(stop: StopSignals, hang_up: ReloadSignal, config: str | None, flags: dict[str, Any]) -> int:
     from edgeclip.config import Config, load_config
 
     def load() -> Config:
@@ -120,5 +130,5 @@ def _run(config: str | None = None, **flags: Any) -> int:
 
     if "NOTIFY_SOCKET" in os.environ:
         importlib.import_module("faulthandler").enable()  # where every thread was when the watchdog bit
-    notice(str(run_for_months(load, sys.stdout, notice)))
+    notice(str(run_for_months(load, sys.stdout, notice, stop, hang_up)))
     return OK

@@ -81,10 +81,14 @@ class Exposition:
         reconnects = CounterMetricFamily(
             "edgeclip_source_reconnects", "how often a source came back", labels=["source"]
         )
+        stuck = GaugeMetricFamily(
+            "edgeclip_source_stuck_reads", "reads that hang in the driver, and were left", labels=["source"]
+        )
         for feed in self._meter.feeds:
+            stuck.add_metric([feed.source.name], feed.stuck)
             streaming.add_metric([feed.source.name], float(feed.state == "streaming"))
             reconnects.add_metric([feed.source.name], feed.reconnects)
-        yield from (streaming, reconnects)
+        yield from (streaming, reconnects, stuck)
 
     def _bundle(self) -> Iterator[Metric]:
         bundle, ref = self._meter.bundle, self._meter.ref

@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.25
 
-Signature = tuple[int, int, int] | None  # mtime_ns, size, inode; None where there is no such file
+# mtime_ns, ctime_ns (a chmod lets a file be read that could not), size, inode; None where there is no such file
+Signature = tuple[int, int, int, int] | None
 
 
 class EditedFile(Generic[T]):
@@ -72,5 +73,5 @@ def _signature(path: Path) -> Signature:
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):
-        return (0, 0, 0)  # a pipe can be read once, and never changes
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+        return (0, 0, 0, 0)  # a pipe can be read once, and never changes
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
 
+from edgeclip.errors import SourceError
 from edgeclip.runtime.journal import WARNING, Notice
 from edgeclip.runtime.sources import open_source
-from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.runtime.supervisor import CLOSE_S, Supervisor
 from edgeclip.types import Source
+
+STALL_S, CONNECT_S = 4.5, 15.0  # that a source is waited for at least; longer where its own timeouts are
+STUCK_S = 300.0  # so long without a frame from any source, with one in its driver: a new process may be better off
 
 
 class Wanted(NamedTuple):
@@ -57,6 +61,20 @@ class Feeds:
         """A run is over. What is live stays open for the next one; a film begins anew in it."""
         self._close({key for key, feed in self._kept.items() if not feed.source.live or feed.state == "ended"})
 
+    def check_help(self) -> None:
+        """Raises SourceError where no source gives frames and nothing this process does is likely to change that:
+        the driver of one has swallowed as many reads as it may for STUCK_S. While another one gives frames, that counts
+        for more, and the stuck one is tried ever less often (outage.py)."""
+        feeds = list(self._asked.values())
+        now_s = time.monotonic()
+        stuck = [feed for feed in feeds if feed.stuck_at_s is not None and now_s - feed.stuck_at_s >= STUCK_S]
+        if stuck and all(feed.state != "streaming" for feed in feeds):
+            name, count = stuck[0].source.name, stuck[0].stuck
+            raise SourceError(
+                f"{name}: {count} reads hang in the driver, and no source gives frames",
+                "a new process may free it; if not, switch the camera off and on, or restart the machine",
+            )
+
     def __enter__(self) -> Feeds:
         return self
 
@@ -64,10 +82,13 @@ class Feeds:
         self._close(set(self._kept))
 
     def _close(self, keys: set[tuple[Wanted, int]]) -> None:
-        with ExitStack() as stack:
-            for feed in [self._kept.pop(key) for key in keys]:
-                feed.stop()
-                stack.push(feed.__exit__)
+        """All at once: a camera that hangs in its driver holds up none of the others."""
+        leaving = [self._kept.pop(key) for key in keys]
+        for feed in leaving:
+            feed.abandon()
+        deadline_s = time.monotonic() + CLOSE_S
+        for feed in leaving:
+            feed.join(deadline_s)
 
     def _new(self, wanted: Wanted, number: int) -> Supervisor:
         def construct() -> Source:
@@ -78,7 +99,14 @@ class Feeds:
         def tell(text: str) -> None:
             self._notify(Notice(text, WARNING, EDGECLIP_SOURCE=feed.source.name))
 
-        feed = Supervisor(construct, wait=wanted.wait, on_event=tell)
+        feed = Supervisor(
+            construct,
+            # A source that is left before it gives up by itself would hang in its read, and have no reason to tell.
+            stall_timeout_s=max(STALL_S, 2.0 * wanted.read_timeout_s + 0.5),
+            connect_timeout_s=max(CONNECT_S, wanted.open_timeout_s + 5.0),
+            wait=wanted.wait,
+            on_event=tell,
+        )
         return feed
 
 

@@ -2,6 +2,10 @@
 
 The frame loop itself calls turn(), at least every fifth of a second and before each frame, so that an engine or a sink
 that hangs stops the WATCHDOG=1 messages. A camera that is gone does not: the loop turns, and says what is missing.
+
+Between two runs of one process (a reload, a bundle rolled back) no loop turns. The manager is then told once to wait
+longer: what has not been closed, or set up, by then is hung, and ended as ever. A thread that went on feeding would
+need the interpreter's lock, which engines keep while they load.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from edgeclip.types import Decision, Frame, Source
 
 STATUS_S = 5.0  # between two STATUS lines
 OLD_S = 10.0  # a source without a decision for so long has no rate to show
+BETWEEN_S = 90.0  # for one run to close all that it has; and as long again for the next one to begin
 
 
 class Watched(Protocol):
@@ -52,7 +57,9 @@ class Heartbeat:
         self.ready_timeout_s = ready_timeout_s
         self._tell = tell
         self._clock_s = clock_s
-        self._fed_every_s = min((watchdog_s or watchdog_timeout_s() or STATUS_S) / 4.0, STATUS_S)
+        self._watchdog_s = watchdog_s or watchdog_timeout_s()
+        self._between_runs = False
+        self._fed_every_s = min((self._watchdog_s or STATUS_S) / 4.0, STATUS_S)
         self._bundle = ""
         self._feeds: Sequence[Watched] = ()
         self._latest: dict[str, tuple[Decision, float]] = {}
@@ -75,6 +82,13 @@ class Heartbeat:
         self._status_at_s = math.inf
         self._tell("WATCHDOG=1")
 
+    def end(self) -> None:
+        """The frame loop is over, and what it used is closed: that may take BETWEEN_S, and so may the next start."""
+        if self._watchdog_s is not None and self._watchdog_s < BETWEEN_S:
+            self._between_runs = True
+            self._tell(f"WATCHDOG_USEC={round(BETWEEN_S * 1e6)}")
+        self._tell("WATCHDOG=1")
+
     def open(self) -> None:
         return
 
@@ -88,6 +102,9 @@ class Heartbeat:
     def turn(self) -> None:
         """The frame loop turns."""
         now_s = self._clock_s()
+        if self._between_runs and self._watchdog_s is not None:
+            self._between_runs = False
+            self._tell(f"WATCHDOG_USEC={round(self._watchdog_s * 1e6)}")
         if not self.ready:
             self.ready = self._be_ready(now_s)
         if now_s >= self._feed_at_s:

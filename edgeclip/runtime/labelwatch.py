@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from edgeclip.errors import EdgeclipError
+from edgeclip.errors import ConfigError, DataError, EdgeclipError, UsageError
 
 LOOK_S = 0.25
+PAUSE_S, LONGEST_PAUSE_S = (
+    15.0,
+    900.0,
+)  # before a good edit that could not be made ready is tried again; doubled each time
+WRONG = (DataError, UsageError, ConfigError)  # the edit's own fault, which only another edit mends
 
 Content = TypeVar("Content")
 ContentRead = TypeVar("ContentRead", covariant=True)
@@ -26,6 +32,8 @@ class Edits(Protocol[ContentRead]):
 class LabelWatch(Generic[Content, Ready]):
     """Reads and embeds on a thread of its own, so that frames do not wait. Use as a context manager.
 
+    A good edit that cannot be made ready, as for lack of memory, is tried again until it can, or there is another.
+
     embed: makes content ready for frames. describe: what is in force then, for the notice. kind: "labels", "watches".
     fresh: the newest that is ready and that nobody has taken, where there is one; the frame loop takes it between two
     frames.
@@ -40,6 +48,7 @@ class LabelWatch(Generic[Content, Ready]):
         *,
         kind: str = "labels",
         describe: Callable[[Any], str] = lambda content: str(len(content)),
+        pause_s: float = PAUSE_S,
     ) -> None:
         self.fresh: deque[Ready] = deque(maxlen=1)
         self._edits = edits
@@ -48,6 +57,10 @@ class LabelWatch(Generic[Content, Ready]):
         self._every_s = every_s
         self._kind = kind
         self._describe = describe
+        self._pause_s = pause_s
+        self._waiting: Content | None = None  # a good edit that is to be tried again
+        self._failures = 0
+        self._again_at_s = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"{kind}-watch", daemon=True)
 
@@ -70,9 +83,33 @@ class LabelWatch(Generic[Content, Ready]):
     def _look(self) -> None:
         try:
             content = self._edits.poll()
-            if content is not None:
-                self.fresh.append(self._embed(content))
-                self._notify(f"{self._kind} changed: {self._describe(content)} in force")
         except Exception as error:  # whatever it is: the next edit is looked at as this one was
-            fix = f" ({error.hint})" if isinstance(error, EdgeclipError) and error.hint else ""
-            self._notify(f"{self._kind} not changed, the old ones stay: {str(error) or type(error).__name__}{fix}")
+            self._notify(f"{self._kind} not changed, the old ones stay: {_told(error)}")
+            return
+        if content is not None:
+            self._waiting, self._failures = content, 0
+        elif self._waiting is None or time.monotonic() < self._again_at_s:
+            return
+        self._make_ready(self._waiting)
+
+    def _make_ready(self, content: Any) -> None:
+        try:
+            self.fresh.append(self._embed(content))
+        except Exception as error:
+            if isinstance(error, WRONG):
+                self._waiting = None
+                self._notify(f"{self._kind} not changed, the old ones stay: {_told(error)}")
+                return
+            self._again_at_s = time.monotonic() + min(self._pause_s * 2.0 ** min(self._failures, 16), LONGEST_PAUSE_S)
+            self._failures += 1
+            if self._failures == 1:
+                self._notify(f"{self._kind} not changed yet, the old ones stay until it can be done: {_told(error)}")
+            return
+        tried = f", at try {self._failures + 1}" if self._failures else ""
+        self._waiting = None
+        self._notify(f"{self._kind} changed: {self._describe(content)} in force{tried}")
+
+
+def _told(error: Exception) -> str:
+    fix = f" ({error.hint})" if isinstance(error, EdgeclipError) and error.hint else ""
+    return f"{str(error) or type(error).__name__}{fix}"

@@ -12,8 +12,8 @@ from edgeclip.runtime.asked import check_files
 from edgeclip.runtime.feeds import Feeds
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import ERROR, Notice
-from edgeclip.runtime.notify import sd_notify
-from edgeclip.runtime.pace import Summary
+from edgeclip.runtime.notify import is_managed, sd_notify
+from edgeclip.runtime.pace import Summary, Tally
 from edgeclip.runtime.probation import watch_bundle
 from edgeclip.runtime.reload import Reload
 from edgeclip.runtime.service import rehearse, serve
@@ -22,13 +22,24 @@ from edgeclip.runtime.signals import ReloadSignal, StopSignals
 COMPILING_USEC = 3600 * 1_000_000  # an hour for the start, where a plan may have to be compiled in it
 
 
-def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[[str], None]) -> Summary:
-    """serve() what load() reads, until a signal or the end. SIGHUP: reload. Raises EdgeclipError.
+def run_for_months(
+    load: Callable[[], Config],
+    stdout: TextIO,
+    notify: Callable[[str], None],
+    stop: StopSignals,
+    hang_up: ReloadSignal,
+) -> Summary:
+    """serve() what load() reads, until a signal or the end. SIGHUP: reload, once it has started. Raises EdgeclipError.
+
+    stop, hang_up: entered, by who was there before all this was imported.
 
     Cameras about which a reload changes nothing stay open through it. A bundle that fails on probation gives way to the
     one before; so does a configuration that was accepted and yet does not come up.
     """
     config, before = load(), None
+    stop.drain_timeout_s = config.drain_timeout_s
+    if stop():
+        return Tally().summary(())
     check_files(config)  # before a bundle on probation could be blamed for them
     heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
     if config.recompile:
@@ -44,16 +55,23 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
         return fresh
 
     reload = Reload(accept, refused)
-    with Feeds(notify) as feeds, StopSignals(config.drain_timeout_s) as stop, ReloadSignal(reload.ask):
+    with Feeds(notify) as feeds:
 
         def over() -> bool:
             if stop():
                 sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
                 return True
             heartbeat.turn()
+            if not heartbeat.ready:
+                return False  # a reload would tell the manager that it is
+            if config.wait and is_managed():
+                feeds.check_help()
+            if hang_up.take():
+                reload.ask()
             return reload.look()
 
         while True:
+            stop.drain_timeout_s = config.drain_timeout_s
             gc.collect()  # what the run before left in cycles: few objects, and so long overlooked, but large ones
             trial = watch_bundle(config.bundle, config.probation_s, notify)
             try:
@@ -74,7 +92,6 @@ def run_for_months(load: Callable[[], Config], stdout: TextIO, notify: Callable[
                 sd_notify(f"STATUS=stopped: {summary}")
                 return summary
             config, before = fresh, config
-            stop.drain_timeout_s = config.drain_timeout_s
             heartbeat.start_again(config.ready_timeout_s)
             notify(f"configuration reloaded ({summary} with the one before)")
 

@@ -23,6 +23,11 @@ def sd_notify(*assignments: str) -> bool:
     return True
 
 
+def is_managed(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a service manager runs this process, and so may start it again."""
+    return bool(environment.get("NOTIFY_SOCKET"))
+
+
 def watchdog_timeout_s(environment: Mapping[str, str] = os.environ) -> float | None:
     """Within how many seconds the manager wants a WATCHDOG=1 of this process; None where it does not."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Reload(Generic[T]):
-    """ask() leaves a note (from a signal handler); look(), called by the frame loop, starts a check on another thread.
+    """ask() leaves a note; look(), called by the frame loop, starts a check on another thread.
 
     accept() reads the configuration, tries all of it that can be tried beside a running one, and returns it. Where it
     raises, the old one stays, and `refused` is told why. look() is True once a new one is accepted: the

@@ -133,6 +133,7 @@ def serve(
         thermal = stack.enter_context(Thermal(ahead.lanes, notify, limit_c=config.max_temperature_c))
         if heartbeat is not None:
             heartbeat.extra = thermal.__str__
+            stack.callback(heartbeat.end)  # before all else is closed
         summary = pipeline.run(ahead, stop, config.max_frames)
         return replace(summary, joules_per_frame=thermal.joules_per_frame)
 

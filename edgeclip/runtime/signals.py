@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -61,15 +60,24 @@ class StopSignals:
 
 
 class ReloadSignal:
-    """While entered, SIGHUP calls `ask`, which may only leave a note."""
+    """While entered, SIGHUP only leaves a note, which take() hands out once."""
 
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
+    def __init__(self) -> None:
+        self._noted = False
         self._before: Any = None
 
+    def take(self) -> bool:
+        if not self._noted:
+            return False
+        self._noted = False
+        return True
+
     def __enter__(self) -> ReloadSignal:
-        self._before = signal.signal(signal.SIGHUP, lambda number, frame: self._ask())
+        self._before = signal.signal(signal.SIGHUP, self._note)
         return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         signal.signal(signal.SIGHUP, self._before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from clips import write_clip
 
 from edgeclip.errors import SourceError
 from edgeclip.runtime.feeds import Feeds, Wanted
+from edgeclip.runtime.sources.demo import Demo
 from edgeclip.runtime.supervisor import Supervisor
+from edgeclip.types import Pixels
 
 
 def wanted(uri: str = "demo", fps: float | None = 20.0) -> Wanted:
@@ -79,3 +82,44 @@ def test_what_cannot_be_opened_leaves_the_others_for_the_run_that_is_gone_back_t
         feeds.rest()
         (again,), _ = run(feeds, [wanted()])
         assert again is first
+
+
+def test_where_no_source_gives_frames_and_one_is_stuck_in_its_driver_a_new_process_is_asked_for() -> None:
+    with Feeds(lambda text: None) as feeds:
+        door, yard = feeds.supervised([wanted("rtsp://door/1"), wanted("rtsp://yard/1")])
+        door.state, door.stuck_at_s = "lost", time.monotonic() - 301.0
+        yard.state = "streaming"
+        feeds.check_help()  # the yard counts for more
+        yard.state = "lost"
+        with pytest.raises(SourceError, match="rtsp://door/1: 0 reads hang in the driver") as failure:
+            feeds.check_help()
+        assert failure.value.exit_code == 69
+        door.stuck_at_s = time.monotonic() - 60.0
+        feeds.check_help()
+
+
+def test_a_source_has_the_time_that_its_own_timeouts_ask_for() -> None:
+    with Feeds(lambda text: None) as feeds:
+        slow, usual = feeds.supervised(
+            [Wanted("rtsp://a", None, False, 40.0, 20.0, True), Wanted("rtsp://b", None, False, 10.0, 2.0, True)]
+        )
+    assert slow._connect_timeout_s > 40.0
+    assert slow._stall_timeout_s > 2 * 20.0
+    assert (usual._connect_timeout_s, usual._stall_timeout_s) == (15.0, 4.5)
+
+
+def test_cameras_that_hang_in_their_drivers_hold_up_an_end_together_and_not_one_after_the_other() -> None:
+    release = threading.Event()
+
+    class Hangs(Demo):
+        def read(self) -> Pixels:
+            release.wait()
+            return super().read()
+
+    with Feeds(lambda text: None) as feeds:
+        for number in range(6):
+            feeds._kept[wanted(), number] = Supervisor(Hangs).__enter__()
+        began_s = time.monotonic()
+    took_s = time.monotonic() - began_s
+    release.set()
+    assert 0.9 < took_s < 3.0

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.types import Decision, Frame
@@ -29,7 +30,7 @@ class Feed:
 class Bench:
     """A heartbeat whose clock the test moves; keeps what was told."""
 
-    watchdog_s: float = 8.0
+    watchdog_s: float | None = 8.0
     now_s: float = 100.0
     told: list[str] = field(default_factory=list)
 
@@ -83,6 +84,29 @@ def test_the_watchdog_is_fed_four_times_as_often_as_it_must_while_the_loop_turns
     bench.told.clear()
     bench.now_s += 60  # the loop hangs: nobody calls
     assert bench.told == []
+
+
+def test_between_two_runs_the_manager_is_told_once_to_wait_longer_and_the_loop_takes_it_back() -> None:
+    bench = Bench(watchdog_s=8.0)
+    bench.heartbeat.begin("nano", [Feed("yard")])
+    bench.turns(2)
+    bench.told.clear()
+    bench.heartbeat.end()
+    assert bench.told == ["WATCHDOG_USEC=90000000", "WATCHDOG=1"]
+    bench.now_s += 60.0  # what is closed takes long
+    bench.heartbeat.start_again(30.0)
+    assert "WATCHDOG=1" in bench.told  # and as long again to begin
+    told = bench.turns(0.2)
+    assert told[:2] == ["WATCHDOG_USEC=8000000", "WATCHDOG=1"]
+    assert not any(line.startswith("WATCHDOG_USEC") for line in bench.turns(60))
+
+
+@pytest.mark.parametrize("watchdog_s", [None, 200.0])
+def test_a_watchdog_that_is_off_or_patient_already_is_left_as_it_is(watchdog_s: float | None) -> None:
+    bench = Bench(watchdog_s)
+    bench.heartbeat.end()
+    bench.turns(1)
+    assert not any(line.startswith("WATCHDOG_USEC") for line in bench.told)
 
 
 def test_the_status_says_which_of_several_cameras_is_gone_and_how_the_others_do() -> None:

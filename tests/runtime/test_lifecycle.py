@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from service_manager import ServiceManager
 from edgeclip.config import Config
 from edgeclip.errors import CONFIGURATION, UNAVAILABLE, DataError
 from edgeclip.runtime.lifecycle import run_for_months
+from edgeclip.runtime.signals import ReloadSignal, StopSignals
 from edgeclip.store import CURRENT, Store
 
 HUNG = (
@@ -114,6 +116,80 @@ def test_a_reload_that_leaves_the_camera_as_it_is_does_not_open_it_again(config:
     assert frames == sorted(frames)  # the demo camera begins with 0 whenever it is opened
 
 
+def test_a_reload_gives_what_is_closed_its_time_and_not_more(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path, WATCHDOG_USEC="5000000") as service:
+        service.manager.wait_for("READY=1")
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING=1")
+        assert service.manager.wait_for("WATCHDOG_USEC=") == "WATCHDOG_USEC=90000000"
+        assert service.manager.wait_for("WATCHDOG_USEC=") == "WATCHDOG_USEC=5000000"
+        service.manager.wait_for("READY=1")
+        assert service.stop()[0] == 0
+
+
+@contextmanager
+def reader_of(pipe: Path) -> Iterator[int]:
+    """Once somebody reads the pipe: its other end, to write what they wait for."""
+    end_s = time.monotonic() + 30
+    writer = -1
+    while writer < 0:
+        assert time.monotonic() < end_s, "nobody reads it"
+        try:
+            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody there yet
+            time.sleep(0.005)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+
+
+def feed(pipe: Path, text: str) -> None:
+    with reader_of(pipe) as writer:
+        os.write(writer, text.encode())
+    time.sleep(0.1)  # the same reader is not to be taken for the next
+
+
+@pytest.fixture
+def piped(config: Path, tmp_path: Path) -> tuple[Path, bytes]:
+    """A configuration that comes through a pipe, which holds up the start before anything large is imported."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    return pipe, config.read_bytes()
+
+
+def test_a_hang_up_while_it_starts_is_carried_out_once_it_has(piped: tuple[Path, bytes], tmp_path: Path) -> None:
+    pipe, text = piped
+    with running(pipe, tmp_path) as service:
+        with reader_of(pipe) as writer:
+            service.process.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            os.write(writer, text)
+        time.sleep(0.05)
+        feed(pipe, text.decode())
+        service.manager.wait_for("READY=1")
+        service.manager.wait_for("RELOADING=1")
+        feed(pipe, text.decode().replace("dog, cat", "tree, car"))
+        service.manager.wait_for("READY=1")
+        code, said = service.stop()
+    assert (code, "configuration reloaded" in said) == (0, True)
+
+
+def test_a_stop_while_it_starts_ends_it_before_it_has(piped: tuple[Path, bytes], tmp_path: Path) -> None:
+    pipe, text = piped
+    with running(pipe, tmp_path) as service:
+        with reader_of(pipe) as writer:
+            service.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            os.write(writer, text)
+        time.sleep(0.05)
+        feed(pipe, text.decode())
+        said = service.process.communicate(timeout=30)[1]
+        assert service.process.returncode == 0
+        assert said.startswith("edgeclip: 0 frames")
+        assert not any(line.startswith("STATUS=tiny") for line in service.manager.drain())
+
+
 def test_what_is_accepted_and_does_not_come_up_gives_way_to_the_one_before(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path) as service:
         service.manager.wait_for("READY=1")
@@ -140,6 +216,28 @@ def test_a_camera_away_at_the_start_is_degraded_and_its_return_is_seen(
         rtsp.start()
         assert "fps, age" in service.manager.wait_for("STATUS=tiny: rtsp")
         assert service.stop()[0] == 0
+
+
+HANGING_DRIVER = """
+import time
+from edgeclip.runtime import feeds
+from edgeclip.runtime.sources import network
+feeds.STALL_S, feeds.STUCK_S = 0.3, 1.0
+network.NetworkStream.open = lambda self: None
+network.NetworkStream.read = lambda self: time.sleep(3600)
+"""
+
+
+def test_a_service_whose_only_camera_is_stuck_in_its_driver_is_started_again(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING_DRIVER)
+    text = config.read_text().replace("demo", "rtsp://127.0.0.1:1/x")
+    config.write_text(f"{text}wait: true\nready_timeout_s: 1\nread_timeout_s: 0.1\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with running(config, tmp_path, PYTHONPATH=path) as service:
+        service.manager.wait_for("READY=1")
+        said = service.process.communicate(timeout=60)[1]
+        assert service.process.returncode == UNAVAILABLE
+        assert "error: rtsp://127.0.0.1:1/x: 4 reads hang in the driver, and no source gives frames" in said
 
 
 def test_a_failure_is_the_last_thing_the_manager_is_told(config: Path, tmp_path: Path) -> None:
@@ -207,7 +305,7 @@ def test_a_bundle_on_probation_is_not_blamed_for_a_bad_label_file(tiny_path: Pat
     (tmp_path / "labels.txt").write_text("dog\ndog\n")
     config = Config(source=("demo",), bundle=str(store.path / CURRENT), labels=str(tmp_path / "labels.txt"))
     with pytest.raises(DataError, match=r"labels\.txt:2"):
-        run_for_months(lambda: config, io.StringIO(), print)
+        run_for_months(lambda: config, io.StringIO(), print, StopSignals(), ReloadSignal())
     trial = store.state().probation
     assert trial is not None
     assert (trial.bundle, trial.starts) == ("new-2", 0)

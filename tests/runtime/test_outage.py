@@ -6,7 +6,7 @@ from edgeclip.runtime.outage import Outage, retry_delay_s, silence_s, stuck_paus
 
 
 def waits(gave_s: float, hours: float, away_s: float = 0.0) -> list[float]:
-    """Of a camera that gives frames for gave_s whenever it is reached, and is not reached for away_s after each loss."""
+    """Of a camera that gives frames for gave_s when it is reached, and is not reached for away_s after each loss."""
     outage, now_s, pauses = Outage(), 1000.0, []
     while now_s < 1000.0 + hours * 3600.0:
         now_s += gave_s
