@@ -20,6 +20,7 @@ from edgeclip.runtime.crops import Batch, Crops, Preprocess
 from edgeclip.types import Frame, Source
 
 SLOTS = 3
+END_S = 10.0  # for all threads together to come to their ends
 LOOK_UP_S = 0.2  # how soon a stop asked for by a signal handler is seen; a handler may not take locks
 
 
@@ -61,6 +62,7 @@ class Lane:
         self._replaced = 0
         self.max_fps: float | None = None  # may change at any time
         self.taken = 0  # frames handed on to the engine
+        self.over = False  # what waits for its time need not
         self._due_s = 0.0
         self._drops_before, self._reconnects_before = feed.drops, feed.reconnects  # of an earlier run with this feed
 
@@ -84,7 +86,9 @@ class Lane:
             if self._newest_wins:
                 self._replaced += 1
                 return False
-            time.sleep(min(early_s, LOOK_UP_S))
+            while early_s > 0.0 and not self.over:
+                time.sleep(min(early_s, LOOK_UP_S))
+                early_s = self._due_s - time.monotonic()
         self._due_s = max(self._due_s + 1.0 / limit, now_s)
         return True
 
@@ -138,10 +142,12 @@ class Ahead:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for lane in self.lanes:
+            lane.over = True
             lane.feed.stop()
             lane.free.put(None)
+        deadline_s = time.monotonic() + END_S
         for thread in self._threads:
-            thread.join(timeout=10.0)
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def frames(self, stop: Callable[[], bool]) -> Iterator[Prepared]:
         """groups() of one."""

@@ -85,6 +85,7 @@ def run_for_months(
                 notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
                 config, before = before, None
                 heartbeat.start_again(config.ready_timeout_s)
+                heartbeat.refused = told(error)
                 continue
             trial.ended()
             fresh = reload.take()

@@ -201,6 +201,18 @@ def test_a_limited_film_is_slowed_and_loses_nothing() -> None:
     assert time.monotonic() - began_s > 0.15
 
 
+def test_a_film_that_is_slowed_to_less_than_five_frames_a_second_keeps_to_that_and_still_ends_at_once() -> None:
+    ahead = Ahead([Feed(50)], Preprocess)
+    ahead.lanes[0].max_fps = 1.0
+    began_s = time.monotonic()
+    with ahead:
+        frames = ahead.frames(never)
+        assert [next(frames).frame.index for _ in range(3)] == [0, 1, 2]
+        assert time.monotonic() - began_s > 0.9
+        ended_s = time.monotonic()
+    assert time.monotonic() - ended_s < 0.8
+
+
 def test_a_lost_source_is_reported_after_its_last_frame() -> None:
     with Ahead([Feed(3, error=SourceError("gone"))], Preprocess) as ahead:
         frames = ahead.frames(never)

@@ -67,3 +67,28 @@ def test_labels_that_were_refused_are_refused_again_and_not_taken_for_those_in_f
     with looking(tiny, file, notices):
         assert "not changed" in edit(file, "labels: [cat, unembeddable]\n", notices)
         assert "not changed" in edit(file, "labels: [cat, unembeddable]\nwatches: [{name: a dog}]\n", notices)
+
+
+def test_watches_that_fail_passingly_are_tried_again(tiny: Bundle, file: Path) -> None:
+    notices: list[str] = []
+    short = [True]
+
+    def embed(labels: Sequence[Label], **options: object) -> TextBank:
+        if short[0] and any(label.name == "a dog" for label in labels):
+            raise MemoryError("no room for the text engine")
+        return load_bank(tiny, labels)
+
+    config = load_config({"source": ("demo",), "watch": str(file)}, {})
+    asked = read_asked(config, tiny, notices.append)
+    with Looking(asked, config, tiny, embed, ["demo"], notices.append) as some:
+        some._watch_watch._pause_s = 0.1  # type: ignore[union-attr]
+        told = edit(file, "labels: [cat, dog]\nwatches: [{name: a dog}]\n", notices)
+        assert told.startswith("watches not changed yet")
+        short[0] = False
+        deadline_s = time.monotonic() + 20.0
+        while not any(text.startswith("watches changed: 1 watches") for text in notices):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        some.fresh_bank()
+        assert some._fresh_watches is not None
+        assert [watch.name for watch in some._fresh_watches.watches] == ["a dog"]

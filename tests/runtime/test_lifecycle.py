@@ -218,6 +218,20 @@ def test_a_camera_away_at_the_start_is_degraded_and_its_return_is_seen(
         assert service.stop()[0] == 0
 
 
+def test_the_status_says_that_the_new_configuration_did_not_come_up(config: Path, tmp_path: Path) -> None:
+    with running(config, tmp_path) as service:
+        service.manager.wait_for("READY=1")
+        config.write_text(config.read_text().replace("demo", "[demo, /dev/video987]"))
+        service.process.send_signal(signal.SIGHUP)
+        service.manager.wait_for("RELOADING=1")
+        service.manager.wait_for("READY=1")
+        status = service.manager.wait_for("STATUS=tiny: demo")
+        code, said = service.stop()
+    assert "reload refused: " in status
+    assert "/dev/video987" in status
+    assert (code, "does not come up, back to the one before" in said) == (0, True)
+
+
 HANGING_DRIVER = """
 import time
 from edgeclip.runtime import feeds
