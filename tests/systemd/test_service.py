@@ -117,6 +117,66 @@ def test_the_watchdog_restarts_what_hangs(machine: Machine, how: str) -> None:
     assert "Fatal Python error: Aborted" in said  # and with it, where each thread was
 
 
+SLOW_CLOSE = """
+import threading, time
+from edgeclip.runtime import heartbeat
+from edgeclip.runtime.backends import tflite
+heartbeat.BETWEEN_S = {between_s}
+real = tflite.TFLiteEngine.close
+def close(engine):
+    if threading.current_thread() is threading.main_thread() and engine.input_dtype == "uint8":  # a run's, at its end
+        time.sleep({takes_s})
+    real(engine)
+tflite.TFLiteEngine.close = close
+"""
+
+
+def test_a_reload_whose_end_takes_longer_than_the_watchdog_is_no_hang(machine: Machine) -> None:
+    machine.write("/opt/edgeclip/extra/sitecustomize.py", SLOW_CLOSE.format(between_s=90.0, takes_s=6.0))
+    override(machine, "WatchdogSec=2", "RestartSec=100ms")
+    machine.run("systemctl", "start", "edgeclip.service")
+    pid = machine.property("MainPID")
+    configure(machine, GOOD.replace("dog, cat", "red cup, tree"))
+    machine.run("systemctl", "reload", "edgeclip.service")
+    machine.wait(lambda: "red cup" in machine.journal(), 40, "the new labels are not in force")
+    assert (machine.property("MainPID"), machine.property("NRestarts")) == (pid, "0")
+    machine.run("kill", "-STOP", pid)  # and the watchdog is as it was
+    found_s = machine.wait(lambda: machine.property("MainPID") != pid, 20, "the watchdog did not bite")
+    told(f"after a reload that took 6 s to close an engine, a hang was found in {found_s:.2f} s (WatchdogSec=2)")
+    assert found_s < 4
+
+
+def test_a_reload_that_hangs_is_found_at_its_deadline(machine: Machine) -> None:
+    machine.write("/opt/edgeclip/extra/sitecustomize.py", SLOW_CLOSE.format(between_s=5.0, takes_s=60.0))
+    override(machine, "WatchdogSec=2", "RestartSec=100ms")
+    machine.run("systemctl", "start", "edgeclip.service")
+    pid = machine.property("MainPID")
+    configure(machine, GOOD.replace("dog, cat", "red cup, tree"))
+    began_s = time.monotonic()
+    machine.run("systemctl", "reload", "edgeclip.service", check=False)  # it may wait, and is told of the end
+    machine.wait(lambda: machine.property("MainPID") != pid, 30, "the watchdog did not bite")
+    told(f"a reload that hangs: ended {time.monotonic() - began_s:.2f} s after it was asked for (deadline 5 s)")
+    assert "Watchdog timeout (limit 5s)!" in machine.journal()
+
+
+def test_a_hang_up_at_any_moment_of_the_start_ends_nothing(machine: Machine) -> None:
+    machine.run("systemctl", "start", "--no-block", "edgeclip.service")
+    machine.wait(lambda: caught(machine), 20, "SIGHUP is not caught")
+    pid = machine.property("MainPID")
+    for _ in range(20):
+        machine.run("systemctl", "kill", "--signal=HUP", "edgeclip.service")
+    machine.wait(lambda: "configuration reloaded" in machine.journal(), 20, "it was not carried out")
+    machine.wait(lambda: machine.property("ActiveState") == "active", 20, "not active")
+    assert (machine.property("MainPID"), machine.property("NRestarts")) == (pid, "0")
+
+
+def caught(machine: Machine) -> bool:
+    """Whether the service handles SIGHUP, which is signal 1."""
+    status = machine.run("cat", f"/proc/{machine.property('MainPID')}/status", check=False)
+    mask = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), "0")
+    return bool(int(mask, 16) & 1)
+
+
 def test_a_camera_that_is_gone_is_degraded_and_not_restarted(machine: Machine, rtsp: RtspServer) -> None:
     override(machine, "WatchdogSec=2")
     configure(machine, GOOD.replace("demo", rtsp.url))
