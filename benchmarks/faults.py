@@ -66,6 +66,7 @@ def faults(gone_s: float) -> list[Fault]:
         Fault("resolution change", put(picture_at=larger), put(picture_at=moving_bar), 3.0, False),
         Fault("duplicate-frame flood", put(frozen=True), put(frozen=False), 7.0, True),
         Fault("slow camera, 1 fps", put(fps=1), put(fps=25), 7.0, False),
+        Fault(f"comes and goes for {gone_s:g} s", put(drop_every_s=6.0), put(drop_every_s=0.0), gone_s, True),
         Fault(f"server gone for {gone_s:g} s", RtspServer.stop, RtspServer.start, gone_s, True),
     ]
 

@@ -8,6 +8,7 @@
     server.fps = 1             # a slow camera
     server.picture_at = lambda index: moving_bar(index, 640, 360)    # another resolution, from the next frame on
     server.drop()              # cut every connection
+    server.drop_every_s = 6.0  # and again, and again; 0.0 for no longer
         server.stop(); server.start()   # gone, and back on the same port
 
 Run as a programme it serves a clip, and takes the same words on standard input:
@@ -64,6 +65,7 @@ class RtspServer:
         self.frozen = False
         self.fps: float = fps
         self.picture_at = picture_at
+        self.drop_every_s = 0.0
         self.sent_frames = 0
         self.connections = 0  # PLAY requests answered so far
         self._token = password and base64.b64encode(f"cam:{password}".encode()).decode()
@@ -112,8 +114,11 @@ class RtspServer:
     def _produce(self) -> None:
         encoder, packer = None, RtpPacker()
         index, due_s, begun_s = 0, time.monotonic(), time.monotonic()
-        picture = self.picture_at(0)
+        picture, dropped_s = self.picture_at(0), begun_s
         while not self._closed.is_set():
+            if self.drop_every_s and time.monotonic() >= dropped_s + self.drop_every_s:
+                dropped_s = time.monotonic()
+                self.drop()
             if not self.frozen:
                 picture = self.picture_at(index)
             size = picture.shape[1::-1]
