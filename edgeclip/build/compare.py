@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.build.measure import accuracy, best, distance, latencies_ms
+from edgeclip.build.measure import accuracy, best, distance
 from edgeclip.build.report import FLOAT, Candidate, FloatFigures
 from edgeclip.bundle import Text
 from edgeclip.progress import Progress
 from edgeclip.runtime.text import TextEncoder, label_prompts
 from edgeclip.runtime.tokenizer import Tokenizer
+from edgeclip.turns import latencies_ms
 from edgeclip.types import Embeddings, Engine, Label, Pixels
 
 Batch = npt.NDArray[np.uint8]

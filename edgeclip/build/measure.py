@@ -1,10 +1,8 @@
-"""The arithmetic of verify: how far INT8 is from float, and how fast. Arrays in, figures out."""
+"""The arithmetic of verify: how far INT8 is from float. Arrays in, figures out."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,10 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
-ROUNDS = 60
-WARM_UP = 3
-LONGEST_S = 30.0  # of timing; a large tower's rounds are fewer
-FEWEST_ROUNDS = 8
 RIVALS = 5  # texts that may become the best one
 
 
@@ -84,20 +78,3 @@ def expected_agreement(reference: Rows, other: Rows, texts: Rows) -> float:
 def accuracy(order: npt.NDArray[np.intp], truth: npt.NDArray[np.intp], k: int) -> float:
     """Percent of rows whose true label is among the first k."""
     return 100.0 * float((order[:, :k] == truth[:, None]).any(1).mean())
-
-
-def latencies_ms(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median time of each, taken turn by turn so that a busy machine slows all of them alike."""
-    for run in runs.values():
-        for _ in range(WARM_UP):
-            run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    deadline = time.perf_counter() + LONGEST_S
-    for done in range(rounds):
-        if done >= FEWEST_ROUNDS and time.perf_counter() > deadline:
-            break
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            times[name].append(1000.0 * (time.perf_counter() - began))
-    return {name: float(np.median(values)) for name, values in times.items()}

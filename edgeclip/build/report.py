@@ -13,11 +13,11 @@ from edgeclip.build.measure import Distance
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC, WEIGHTS
 from edgeclip.build.recipe import Gates
 from edgeclip.errors import DataError
+from edgeclip.turns import TIE
 
 FLOAT = "float32"
 EDGE_TPU = "edgetpu"
 SENSITIVITY = "sensitivity.png"
-TIE = 1.02  # candidates this near in time are a tie, which the more accurate one wins
 RULE = (
     "the fastest engine that runs where the recipe says and reaches the gates, float among them; within 2 % the more "
     "accurate; and the Q/DQ ONNX, which devices compile from, on OpenVINO too where that is the fastest of all"

@@ -10,7 +10,7 @@ from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.gates import held
 from edgeclip.build.markdown import as_markdown
-from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, expected_agreement, latencies_ms
+from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, expected_agreement
 from edgeclip.build.page import as_html
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
@@ -180,12 +180,6 @@ def test_accuracy_counts_the_first_k() -> None:
     order = best(np.eye(3, dtype=np.float32), np.array([[1, 0, 0], [0.5, 0.4, 0], [0, 0, 1]], np.float32))
     assert accuracy(order, np.array([0, 0, 2]), 1) == pytest.approx(200 / 3)
     assert accuracy(order, np.array([0, 0, 2]), 3) == 100.0
-
-
-def test_latencies_are_taken_turn_by_turn() -> None:
-    turns: list[str] = []
-    latencies_ms({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, rounds=3)
-    assert turns[-6:] == ["a", "b"] * 3
 
 
 def test_markdown_names_every_engine_and_why_it_was_refused() -> None:
