@@ -78,3 +78,15 @@ def expected_agreement(reference: Rows, other: Rows, texts: Rows) -> float:
 def accuracy(order: npt.NDArray[np.intp], truth: npt.NDArray[np.intp], k: int) -> float:
     """Percent of rows whose true label is among the first k."""
     return 100.0 * float((order[:, :k] == truth[:, None]).any(1).mean())
+
+
+def accuracy_drop(
+    reference: npt.NDArray[np.intp], order: npt.NDArray[np.intp], truth: npt.NDArray[np.intp]
+) -> tuple[float, float]:
+    """(drop, its standard error), in points: how far top-1 of `order` [N, L] is below that of `reference` [N, L].
+
+    Both are of the same pictures, so that only those count of which one is right and the other wrong (McNemar, 1947):
+    of 2,227 pictures of which 70 turn over, 35 either way, the drop is 0 +- 0.38.
+    """
+    lost = (reference[:, 0] == truth).astype(np.float64) - (order[:, 0] == truth)
+    return 100.0 * float(lost.mean()), 100.0 * float(lost.std()) / math.sqrt(len(lost))
