@@ -65,15 +65,15 @@ class Feeds:
         """Raises SourceError where no source gives frames and nothing this process does is likely to change that:
         the driver of one has swallowed as many reads as it may for STUCK_S. While another one gives frames, that counts
         for more, and the stuck one is tried ever less often (outage.py)."""
-        feeds = list(self._asked.values())
-        now_s = time.monotonic()
-        stuck = [feed for feed in feeds if feed.stuck_at_s is not None and now_s - feed.stuck_at_s >= STUCK_S]
-        if stuck and all(feed.state != "streaming" for feed in feeds):
-            name, count = stuck[0].source.name, stuck[0].stuck
-            raise SourceError(
-                f"{name}: {count} reads hang in the driver, and no source gives frames",
-                "a new process may free it; if not, switch the camera off and on, or restart the machine",
-            )
+        if any(feed.state == "streaming" for feed in self._asked.values()):
+            return
+        latest_s = time.monotonic() - STUCK_S
+        for feed in self._asked.values():
+            if feed.stuck_at_s is not None and feed.stuck_at_s <= latest_s:
+                raise SourceError(
+                    f"{feed.source.name}: {feed.stuck} reads hang in the driver, and no source gives frames",
+                    "a new process may free it; if not, switch the camera off and on, or restart the machine",
+                )
 
     def __enter__(self) -> Feeds:
         return self

@@ -54,7 +54,7 @@ def run_for_months(
         rehearse(fresh, stdout, notify)
         return fresh
 
-    reload = Reload(accept, refused)
+    reload, managed = Reload(accept, refused), is_managed()
     with Feeds(notify) as feeds:
 
         def over() -> bool:
@@ -64,7 +64,7 @@ def run_for_months(
             heartbeat.turn()
             if not heartbeat.ready:
                 return False  # a reload would tell the manager that it is
-            if config.wait and is_managed():
+            if managed and config.wait:
                 feeds.check_help()
             if hang_up.take():
                 reload.ask()

@@ -16,6 +16,7 @@ from edgeclip.types import Frame, Source
 
 State = Literal["connecting", "streaming", "lost", "ended"]
 
+LONGEST_STALL_S = 300.0  # some cameras announce rates of a frame in hours, and run at thirty a second
 CLOSE_S = 1.0  # for readers to end by themselves
 POLL_S = 0.1  # how soon stop(), a stall and an error are noticed while no frame comes
 
@@ -158,7 +159,7 @@ class Supervisor:
             self._check_connect_time(connection)
             return
         fps = connection.source.fps
-        limit_s = max(self._stall_timeout_s, 3.0 / fps if fps else 0.0)
+        limit_s = max(self._stall_timeout_s, min(3.0 / fps, LONGEST_STALL_S) if fps else 0.0)
         idle_s = (time.monotonic_ns() - connection.active_ns) / 1e9
         if idle_s >= limit_s:
             raise SourceError(f"{connection.source.name}: no frame for {idle_s:.1f} s")

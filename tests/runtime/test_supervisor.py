@@ -251,6 +251,21 @@ def test_a_slow_camera_is_not_a_stall() -> None:
     assert supervisor.last_error is None
 
 
+def test_a_rate_that_is_announced_wrongly_hides_no_stall_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeclip.runtime.supervisor.LONGEST_STALL_S", 0.6)
+    release = threading.Event()
+
+    def hang_at_three(index: int) -> Pixels:
+        if index == 3:
+            release.wait()
+        return at_50_fps(index)
+
+    supervisor = Supervisor(lambda: Fake(hang_at_three, fps=0.0001), stall_timeout_s=0.3)
+    with watching(supervisor):
+        seconds_until(lambda: supervisor.state == "lost")
+    release.set()
+
+
 def test_readers_that_hang_are_bounded() -> None:
     release = threading.Event()
     opened = itertools.count()
