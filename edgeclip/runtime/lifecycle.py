@@ -17,7 +17,7 @@ from edgeclip.runtime.pace import Summary, Tally
 from edgeclip.runtime.probation import watch_bundle
 from edgeclip.runtime.reload import Reload
 from edgeclip.runtime.service import rehearse, serve
-from edgeclip.runtime.signals import ReloadSignal, StopSignals
+from edgeclip.runtime.signals import ReloadSignal, StoppedInStart, StopSignals
 
 COMPILING_USEC = 3600 * 1_000_000  # an hour for the start, where a plan may have to be compiled in it
 
@@ -58,6 +58,7 @@ def run_for_months(
     with Feeds(notify) as feeds:
 
         def over() -> bool:
+            stop.starting = False
             if stop():
                 sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
                 return True
@@ -70,12 +71,16 @@ def run_for_months(
                 reload.ask()
             return reload.look()
 
+        stop.starting = True
         while True:
             stop.drain_timeout_s = config.drain_timeout_s
             gc.collect()  # what the run before left in cycles: few objects, and so long overlooked, but large ones
             trial = watch_bundle(config.bundle, config.probation_s, notify)
             try:
                 summary = serve(config, stdout, notify, over, heartbeat, trial, feeds)
+            except StoppedInStart:
+                trial.ended()
+                return Tally().summary(())
             except (EdgeclipError, OSError) as error:
                 if trial.failed(error) and not stop():
                     heartbeat.start_again(config.ready_timeout_s)

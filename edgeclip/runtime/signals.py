@@ -15,14 +15,21 @@ class DrainError(EdgeclipError):
     exit_code = UNAVAILABLE
 
 
+class StoppedInStart(BaseException):
+    """A stop was asked for, and a start that takes long has not come to where it looks. No Exception, so that nobody on
+    the way takes it for a failure of the engine or the source that was being loaded."""
+
+
 class StopSignals:
     """While entered, SIGINT and SIGTERM only set a flag: call it to ask. The second one acts as it always did.
 
-    drain_timeout_s: raise DrainError in the main thread when the process is still there so long after the first.
+    drain_timeout_s: raise DrainError in the main thread when the process is still there so long after the first;
+    while `starting`, when nothing is there to be drained, StoppedInStart.
     """
 
     def __init__(self, drain_timeout_s: float | None = None) -> None:
         self.drain_timeout_s = drain_timeout_s
+        self.starting = False
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -48,6 +55,8 @@ class StopSignals:
             signal.setitimer(signal.ITIMER_REAL, self.drain_timeout_s, 1.0)  # again for each further one that hangs
 
     def _give_up(self, number: int, frame: FrameType | None) -> None:
+        if self.starting:
+            raise StoppedInStart
         raise DrainError(
             f"stopped after {self.drain_timeout_s:g} s with a sink still not done",
             "look at what it writes to, or raise drain_timeout_s",

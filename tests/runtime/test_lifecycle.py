@@ -218,6 +218,35 @@ def test_a_camera_away_at_the_start_is_degraded_and_its_return_is_seen(
         assert service.stop()[0] == 0
 
 
+SLOW_ENGINE = """
+import pathlib, time
+from edgeclip.runtime.backends import tflite
+def slowly(engine, *arguments, **options):
+    pathlib.Path({marker!r}).touch()
+    time.sleep(60)
+tflite.TFLiteEngine.__init__ = slowly
+"""
+
+
+def test_a_stop_while_an_engine_takes_long_to_load_is_no_failure(config: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "loading"
+    (tmp_path / "sitecustomize.py").write_text(SLOW_ENGINE.format(marker=str(marker)))
+    config.write_text(f"{config.read_text()}drain_timeout_s: 1\n")
+    with running(config, tmp_path, PYTHONPATH=before_path(tmp_path)) as service:
+        end_s = time.monotonic() + 30
+        while not marker.exists():
+            assert time.monotonic() < end_s
+            time.sleep(0.02)
+        code, said = service.stop(30)
+    assert code == 0, said
+    assert said.startswith("edgeclip: 0 frames")
+
+
+def before_path(folder: Path) -> str:
+    """PYTHONPATH with a folder whose sitecustomize.py is to be run."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def test_the_status_says_that_the_new_configuration_did_not_come_up(config: Path, tmp_path: Path) -> None:
     with running(config, tmp_path) as service:
         service.manager.wait_for("READY=1")
@@ -246,8 +275,7 @@ def test_a_service_whose_only_camera_is_stuck_in_its_driver_is_started_again(con
     (tmp_path / "sitecustomize.py").write_text(HANGING_DRIVER)
     text = config.read_text().replace("demo", "rtsp://127.0.0.1:1/x")
     config.write_text(f"{text}wait: true\nready_timeout_s: 1\nread_timeout_s: 0.1\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with running(config, tmp_path, PYTHONPATH=path) as service:
+    with running(config, tmp_path, PYTHONPATH=before_path(tmp_path)) as service:
         service.manager.wait_for("READY=1")
         said = service.process.communicate(timeout=60)[1]
         assert service.process.returncode == UNAVAILABLE
