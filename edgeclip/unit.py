@@ -133,10 +133,9 @@ def install(place: Place, *, executable: str | None = None, gpu: bool | None = N
     place.run("systemd-sysusers", *root, Path(FILES["sysusers.conf"]).name)  # below the root, wherever it lies there
     place.run("systemd-tmpfiles", *root, "--create", Path(FILES["tmpfiles.conf"]).name)
     if not place.image:
-        if shutil.which("udevadm"):
-            place.run(
-                "udevadm", "control", "--reload", required=False
-            )  # no udevd, as in a container: no cameras' names
+        if shutil.which("udevadm"):  # both may fail where no udevd is, as in a container: no cameras' names there
+            place.run("udevadm", "control", "--reload", required=False)
+            place.run("udevadm", "trigger", "--subsystem-match=video4linux", required=False)  # for what is plugged in
         place.run("systemctl", "daemon-reload")
     place.run("systemctl", *root, "enable", NAME)
     if now and not place.image:

@@ -253,6 +253,14 @@ def test_a_venv_whose_python_lies_in_a_home_is_refused(tmp_path: Path, monkeypat
     assert "/etc/systemd/system/edgeclip.service: written" in said
 
 
+def test_cameras_that_are_plugged_in_get_their_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit.shutil, "which", lambda name: f"/usr/bin/{name}")
+    said: list[str] = []
+    unit.install(Place(dry_run=True, say=said.append), executable="/usr/bin/env")
+    rules = said.index("/etc/udev/rules.d/99-edgeclip-cameras.rules: written")
+    assert rules < said.index("udevadm control --reload") < said.index("udevadm trigger --subsystem-match=video4linux")
+
+
 def test_an_image_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["service", "install", "--root", str(tmp_path / "imgae")]) == CONFIGURATION
     assert "imgae is no directory" in capsys.readouterr().err
