@@ -369,3 +369,23 @@ def test_uninstall_leaves_what_is_the_users(machine: Machine) -> None:
     again = machine.run(*INSTALL)
     assert f"{CONFIG}: yours, left as it is" in again
     assert "unchanged" not in again.splitlines()[0]
+
+
+def test_after_the_deb_its_unit_is_the_one_that_runs(machine: Machine) -> None:
+    """As deploy/deb/build.sh puts the files, and over a copy that an earlier `service install` had written."""
+    places = {"edgeclip.service": "systemd/system/edgeclip.service"}
+    places |= {f"{name}.conf": f"{name}.d/edgeclip.conf" for name in ("sysusers", "tmpfiles")}
+    for name, place in places.items():
+        machine.write(f"/usr/lib/{place}", (Path(__file__).parents[2] / "deploy" / name).read_text())
+    try:
+        machine.run(*INSTALL, "--gpu", "--now")
+        machine.wait(lambda: machine.property("ActiveState") == "active", 30, "it did not start")
+        assert machine.property("FragmentPath").endswith("/lib/systemd/system/edgeclip.service")
+        assert machine.property("UnitFileState") == "enabled"
+        assert "gpu.conf" in machine.property("DropInPaths")
+        machine.run("/opt/edgeclip/bin/edgeclip", "service", "uninstall")
+        assert (machine.property("ActiveState"), machine.property("UnitFileState")) == ("inactive", "disabled")
+        assert machine.property("DropInPaths") == ""
+    finally:
+        machine.run("rm", "-f", *(f"/usr/lib/{place}" for place in places.values()))
+        machine.run(*INSTALL)
