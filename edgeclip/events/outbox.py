@@ -11,15 +11,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from edgeclip.errors import ConfigError
-from edgeclip.events.delivery import Message
-from edgeclip.events.event import ENDED, STARTED, Event, decode, encode
+from edgeclip.errors import UNAVAILABLE, ConfigError, DataError, EdgeclipError
+from edgeclip.events.delivery import Message, Rejected
+from edgeclip.events.event import ENDED, STARTED, Event, encode
 
 State = Literal["pending", "delivered", "dead"]
 T = TypeVar("T")
@@ -28,6 +28,7 @@ OUTBOX = "outbox.sqlite"  # in the state directory
 BUSY_S = 10.0
 PAGE_BYTES = 4096
 KEPT_ASIDE = 2  # damaged files, each with its -wal and -shm
+MOST_ROWS = 2**63 - 1  # that SQLite counts to
 SPARE_PAGES = 256  # for marking what was delivered, when no message finds room any more
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS delivery (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS delivery_pending ON delivery (sink, sequence) WHERE state = 'pending';
 """
+MESSAGE = "sequence, id, CAST(body AS BLOB), written_ms"  # in the order of Message
 DAMAGED = ("malformed", "not a database", "database corruption", "disk image")
 
 
@@ -58,16 +60,22 @@ class Delivered(NamedTuple):
 class Outbox:
     """The database at `path`. Every method may be called from any thread; one at a time works on it.
 
-    notify: told when a damaged file was put aside. max_bytes: what the file may grow to; beyond it add() raises
-    sqlite3.OperationalError, as for a full disk.
+    notify: told when a damaged file was put aside, and of messages that cannot be read. max_bytes: what the file may
+    grow to; beyond it add() raises sqlite3.OperationalError, as for a full disk. mends: whether a damaged file is put
+    aside; where it is not, every method raises DataError.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int = 256 << 20, notify: Callable[[str], None] = lambda text: None
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 256 << 20,
+        notify: Callable[[str], None] = lambda text: None,
+        mends: bool = True,
     ) -> None:
         self._path = path
         self.max_pages = max_bytes // PAGE_BYTES
-        self._notify = notify
+        self._notify, self._mends = notify, mends
         self._lock = threading.RLock()
         self._database = self._opened()
 
@@ -103,7 +111,7 @@ class Outbox:
     def pending(self, sink: str, limit: int) -> list[Message]:
         """The oldest that `sink` has not had."""
         rows = self._read(
-            "SELECT sequence, id, body, written_ms FROM delivery JOIN message USING (sequence)"
+            f"SELECT {MESSAGE} FROM delivery JOIN message USING (sequence)"
             " WHERE sink = ? AND state = 'pending' ORDER BY sequence LIMIT ?",
             (sink, limit),
         )
@@ -151,17 +159,21 @@ class Outbox:
         return self._write(work)
 
     def unended(self) -> list[Event]:
-        """The started messages of events that have no ended one."""
+        """The started messages of events that have no ended one. Of one that cannot be read, notify is told."""
         rows = self._read(
-            "SELECT body FROM message AS m WHERE type = ? AND NOT EXISTS"
+            f"SELECT {MESSAGE} FROM message AS m WHERE type = ? AND NOT EXISTS"
             " (SELECT 1 FROM message AS e WHERE e.event = m.event AND e.type = ?) ORDER BY sequence",
             (STARTED, ENDED),
         )
-        found = []
-        for (body,) in rows:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another version wrote it
-                found.append(decode(body))
-        return found
+        events = [self._event(Message(*row)) for row in rows]
+        return [event for event in events if event is not None]
+
+    def _event(self, message: Message) -> Event | None:
+        try:
+            return message.event
+        except Rejected as error:
+            self._notify(f"{error.message}; its event stays without an end")
+            return None
 
     def clock_set(self, by_ms: int, now_ms: int) -> None:
         """The wall clock was set, `by_ms` forward (or back), to now_ms: what was written before keeps its age.
@@ -199,19 +211,17 @@ class Outbox:
         rows = self._read("SELECT sink, state, COUNT(*) FROM delivery GROUP BY sink, state")
         return {(sink, state): count for sink, state, count in rows}
 
-    def listed(self, limit: int, event: str | None = None, dead: bool = False) -> list[tuple[Event, list[Delivered]]]:
+    def listed(self, limit: int, event: str | None = None, dead: bool = False) -> list[tuple[Message, list[Delivered]]]:
         """The newest messages, oldest first: all, those of one event or message id, or those dead with some sink."""
         rows = self._read(
-            "SELECT sequence, body FROM message AS m WHERE (? IS NULL OR event = ? OR id = ?) AND (NOT ? OR EXISTS"
-            " (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state = 'dead'))"
+            f"SELECT {MESSAGE} FROM message AS m WHERE (? IS NULL OR event = ? OR id = ?) AND"
+            " (NOT ? OR EXISTS (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state = 'dead'))"
             " ORDER BY sequence DESC LIMIT ?",
-            (event, event, event, dead, limit),
+            (event, event, event, dead, min(limit, MOST_ROWS)),
         )
         about = "SELECT sink, state, attempts, error, since_ms FROM delivery WHERE sequence = ? ORDER BY sink"
-        return [
-            (decode(body), [Delivered(*row) for row in self._read(about, (sequence,))])
-            for sequence, body in reversed(rows)
-        ]
+        messages = [Message(*row) for row in reversed(rows)]
+        return [(one, [Delivered(*row) for row in self._read(about, (one.sequence,))]) for one in messages]
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
@@ -241,6 +251,10 @@ class Outbox:
         return database
 
     def _put_aside(self, error: sqlite3.Error) -> None:
+        if not self._mends:
+            raise DataError(
+                f"the outbox {self._path} is damaged: {error}", "the next run puts it aside and begins a new one"
+            ) from error
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
         for suffix in ("", "-wal", "-shm"):
             file = Path(f"{self._path}{suffix}")
@@ -291,14 +305,25 @@ class Outbox:
         self._database = self._connected()
 
 
-def existing_outbox(state: Path) -> closing[Outbox]:
-    """The outbox in a state directory, beside a run that may be using it. Raises ConfigError where there is none."""
+@contextmanager
+def existing_outbox(state: Path) -> Iterator[Outbox]:
+    """The outbox in a state directory, beside a run that may be using it; what is damaged is left to that run.
+
+    Raises ConfigError where there is none, DataError where it is damaged, EdgeclipError (UNAVAILABLE) where it stays
+    locked or the disk is full.
+    """
     path = state / OUTBOX
     if not path.is_file():
         raise ConfigError(
             f"no outbox in {state}: no run with --watch and a sink of events was there", "name --state DIR"
         )
-    return closing(Outbox(path))
+    try:
+        with closing(Outbox(path, mends=False)) as outbox:
+            yield outbox
+    except sqlite3.Error as error:
+        raise EdgeclipError(
+            f"the outbox {path}: {error}", "try again; where the disk is full, make room", UNAVAILABLE
+        ) from error
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

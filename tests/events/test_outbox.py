@@ -185,3 +185,12 @@ def test_of_damaged_files_the_newest_two_are_kept(tmp_path: Path) -> None:
     left = sorted(tmp_path.glob("*.damaged-*"))
     assert len(left) <= 6
     assert any(file.stat().st_size for file in left)
+
+
+def test_the_start_of_an_event_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite", notify=told.append)) as outbox:
+        outbox.add([event("x"), event("y")], ["a"])
+        outbox._database.execute("UPDATE message SET body = 'x' WHERE sequence = 1")
+        assert [one.data.event for one in outbox.unended()] == ["y"]
+    assert told[0].startswith("row 1 of the outbox, x-started, is no message of this version")

@@ -84,10 +84,11 @@ class Mqtt:
         self._announce()
 
     def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+        events = [message.event for message in messages]  # none is sent where one cannot be read
         waiting = []
-        for message in messages:
+        for message, event in zip(messages, events, strict=True):
             waiting.append((message, self._publish(f"{self._prefix}/events", message.body, retain=False)))
-            self._show(message.event)
+            self._show(event)
         self._correct(now=self._now())
         deadline_s = time.monotonic() + self._timeout_s
         for message, info in waiting:

@@ -17,7 +17,7 @@ from mosquitto import Mosquitto, Subscriber, binary
 
 from edgeclip.events.deliveries.homeassistant import slug
 from edgeclip.events.deliveries.mqtt import Mqtt
-from edgeclip.events.delivery import Message, Unreachable
+from edgeclip.events.delivery import Message, Rejected, Unreachable
 from edgeclip.events.event import ENDED
 
 HASHED = (  # of "secret", by mosquitto_passwd
@@ -53,6 +53,20 @@ def test_messages_states_and_availability(broker: Mosquitto, version: str) -> No
         until(lambda: later.on("site/cam/watch/door_open/state") == [b"ON"])
         until(lambda: later.on("site/cam/availability") == [b"offline"])
         assert not later.on("site/cam/events")
+
+
+def test_what_cannot_be_read_is_refused_and_nothing_beside_it_sent_twice(broker: Mosquitto) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/x", setting())
+    with Subscriber(broker.port) as heard:
+        sink.open()
+        bad = Message(2, "bad-started", b"no JSON", 0)
+        with pytest.raises(Rejected, match=r"row 2 of the outbox, bad-started, ") as refused:
+            sink.deliver([row(1), bad, row(3)], lambda message: None)
+        assert refused.value.rejected == bad
+        sink.deliver([row(1), row(3)], lambda message: None)
+        until(lambda: len(heard.on("x/events")) == 2)
+        sink.close()
+    assert heard.on("x/events") == [row(1).body, row(3).body]
 
 
 def test_late_messages_do_not_leave_a_watch_as_it_no_longer_is(broker: Mosquitto) -> None:
