@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edgeclip.events.media import CLIPS, Limits, Media
-from edgeclip.events.retention import remove_oldest
+from edgeclip.events.retention import CLOCK, Retention
 from edgeclip.types import Frame
 from events.made import until
 
@@ -110,19 +110,31 @@ def test_a_place_that_cannot_be_written_is_said_and_counted(tmp_path: Path) -> N
     assert len(told) == 1
 
 
-def test_the_oldest_go_beyond_size_and_age(tmp_path: Path) -> None:
-    now_s = time.time()
-    for index, name in enumerate(["day1/a.jpg", "day1/b.mp4", "day2/c.jpg", "day2/d.mp4"]):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes(1000))
-        os.utime(path, (now_s - 1000 + 50 * index, now_s - 1000 + 50 * index))
-    (tmp_path / "day2" / "notes.txt").write_text("not ours")
-    removed = remove_oldest(tmp_path, 2500, 10_000)
-    assert sorted(path.name for path in removed) == ["a.jpg", "b.mp4"]
-    assert not (tmp_path / "day1").exists()
-    assert [path.name for path in remove_oldest(tmp_path, 10_000, 880)] == ["c.jpg"]
-    assert (tmp_path / "day2" / "notes.txt").exists()
+def test_what_is_too_old_goes_though_nothing_happens(tmp_path: Path) -> None:
+    old = tmp_path / "2026-01-01" / "old.jpg"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (time.time() - 2 * 86_400, time.time() - 2 * 86_400))
+    (tmp_path / CLOCK).touch()
+    media = Media(tmp_path, Limits(days=1.0), None, print)
+    media.start()
+    until(lambda: not old.exists())
+    media.stop(10)
+
+
+def test_pictures_written_in_1970_are_there_when_the_network_has_set_the_clock(tmp_path: Path) -> None:
+    media = Media(tmp_path, Limits(), None, print)
+    wall_s = 1000.0
+    media._retention = Retention(tmp_path, 1e9, 30 * 86_400.0, lambda: wall_s)
+    media.start()
+    snapshot, _ = media.begin("event", shot(1))
+    assert snapshot is not None
+    until(Path(snapshot).exists)
+    os.utime(snapshot, (wall_s, wall_s))
+    wall_s = time.time()
+    media.begin("another", shot(2))
+    media.stop(10)
+    assert Path(snapshot).exists()
 
 
 def test_a_frame_that_no_jpeg_can_be_made_of_ends_nothing(tmp_path: Path) -> None:
