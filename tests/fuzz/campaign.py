@@ -113,7 +113,7 @@ class Campaign:
             before = outcome.executed
             self._child(folder, outcome, count)
             if self._stopping:
-                break
+                return outcome
             if outcome.executed == before:
                 log = (folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"fuzz: {target} by {generator} does not start:\n{log}")
