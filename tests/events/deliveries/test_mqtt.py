@@ -69,6 +69,19 @@ def test_what_cannot_be_read_is_refused_and_nothing_beside_it_sent_twice(broker:
     assert heard.on("x/events") == [row(1).body, row(3).body]
 
 
+def test_a_message_that_mqtt_5_refuses_is_not_delivered(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic readwrite x/availability\ntopic readwrite homeassistant/#\n")
+    (tmp_path / "acl").chmod(0o600)
+    done: list[Message] = []
+    with Mosquitto(tmp_path, f"allow_anonymous true\nacl_file {tmp_path / 'acl'}\n") as broker:
+        sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/x?version=5", setting())
+        sink.open()
+        with pytest.raises(Unreachable, match="refuses a message: Not authorized"):
+            sink.deliver([row(1)], done.append)
+        sink.close()
+    assert not done
+
+
 def test_late_messages_do_not_leave_a_watch_as_it_no_longer_is(broker: Mosquitto) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/x", setting(holding=[]))
     with Subscriber(broker.port) as heard:
