@@ -10,6 +10,7 @@ oldest are removed beyond the bounds on size and age.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -260,6 +261,8 @@ def write_mp4(path: Path, pictures: list[Picture]) -> None:
                 writer.write(pixels)
             written = max(due, written)
         writer.release()
+        if not _holds(temporary, written):  # OpenCV says nothing of a full disk
+            raise OSError(errno.ENOSPC, "not all of the clip was written; the disk may be full")
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -267,6 +270,14 @@ def write_mp4(path: Path, pictures: list[Picture]) -> None:
     finally:
         writer.release()
         temporary.unlink(missing_ok=True)
+
+
+def _holds(film: Path, frames: int) -> bool:
+    reader = cv2.VideoCapture(str(film))
+    try:
+        return round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) >= frames
+    finally:
+        reader.release()
 
 
 def _jpeg(pixels: Pixels) -> bytes:

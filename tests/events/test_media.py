@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -159,3 +161,21 @@ def test_cameras_that_die_while_something_holds_leave_the_others_their_clips(tmp
         until(lambda: media._tasks.empty())
     assert media.begin("alive", shot(40))[1] is not None
     media.stop(10)
+
+
+def test_a_clip_that_finds_no_room_is_no_clip(tmp_path: Path) -> None:
+    """In a process that may write no file beyond 20 kB, as a full disk would not let it."""
+    code = f"""
+import resource
+from pathlib import Path
+import cv2
+import numpy as np
+from edgeclip.events.media import Picture, write_mp4
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+write_mp4(Path({str(tmp_path / "day" / "clip.mp4")!r}), [Picture(step * 125_000_000, jpeg) for step in range(20)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "not all of the clip was written" in done.stderr
+    assert list((tmp_path / "day").iterdir()) == []
