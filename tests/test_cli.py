@@ -69,6 +69,15 @@ def test_a_misspelt_word_is_answered_with_the_nearest(words: str, said: str, mea
     assert "--help` lists" in told
 
 
+def test_a_name_that_is_not_utf8_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    for words in (["run", "--source", "b\udcffd.jpg"], ["events", "show", "\udcff"], ["run", "--sink", "jsonl:\udcff"]):
+        assert main(words) == USAGE
+        assert "is not UTF-8" in complaint(capsys)
+    monkeypatch.setenv("EDGECLIP_STATE", "/tmp/\udcff")
+    assert main(["run", "--source", "demo"]) == USAGE
+    assert "EDGECLIP_STATE is not UTF-8" in complaint(capsys)
+
+
 @pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])
 def test_help_is_also_a_command(words: str, shown: str, capsys: Captured) -> None:
     with pytest.raises(SystemExit) as ended:
