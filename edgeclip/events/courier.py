@@ -34,7 +34,7 @@ class Courier:
         self._delivery, self._outbox, self._notify = delivery, outbox, notify
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._noted: set[int] = set()  # delivered, and not to be marked in the outbox: its disk is full
+        self._noted: list[int] = []  # delivered, and not to be marked in the outbox: its disk is full
         self._attempt = 0
         self._told_s: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
@@ -82,8 +82,7 @@ class Courier:
 
     def _carry(self) -> bool:
         """One batch. False where nothing is left."""
-        batch = self._outbox.pending(self.name, BATCH + len(self._noted))
-        messages = [message for message in batch if message.sequence not in self._noted]
+        messages = self._outbox.pending(self.name, BATCH, after=self._noted[-1] if self._noted else 0)
         if not messages and not self._noted:
             return False
         done: list[Message] = []
@@ -109,9 +108,9 @@ class Courier:
     def _settle(self, done: list[Message]) -> bool:
         """Mark as delivered; where the disk is full, remember to do it later, and go on. False where it is."""
         self.delivered += len(done)
-        self._noted.update(message.sequence for message in done)
+        self._noted += [message.sequence for message in done]
         try:
-            self._outbox.mark(self.name, sorted(self._noted), "delivered")
+            self._outbox.mark(self.name, self._noted, "delivered")
         except sqlite3.Error as error:
             self.last_error = str(error)
             return False

@@ -29,6 +29,7 @@ BUSY_S = 10.0
 PAGE_BYTES = 4096
 KEPT_ASIDE = 2  # damaged files, each with its -wal and -shm
 MOST_ROWS = 2**63 - 1  # that SQLite counts to
+FORGOTTEN = 200  # messages at once: what one transaction writes beside the file is small
 SPARE_PAGES = 256  # for marking what was delivered, when no message finds room any more
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS message (
     body BLOB NOT NULL, written_ms INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS message_event ON message (event, type);
+CREATE INDEX IF NOT EXISTS message_written ON message (written_ms);
 CREATE TABLE IF NOT EXISTS delivery (
     sink TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES message (sequence), state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', since_ms INTEGER NOT NULL,
@@ -77,11 +79,14 @@ class Outbox:
         self.max_pages = max_bytes // PAGE_BYTES
         self._notify, self._mends = notify, mends
         self._lock = threading.RLock()
-        self._database = self._opened()
+        self._closed = False
+        self._database: sqlite3.Connection | None = self._opened()
 
     def close(self) -> None:
         with self._lock:
-            self._database.close()
+            self._closed = True
+            if self._database is not None:
+                self._database.close()
 
     def add(self, events: Sequence[Event], sinks: Sequence[str]) -> None:
         """Numbers them and puts them on disk, pending with each of `sinks`; one that is there already is left alone."""
@@ -108,12 +113,12 @@ class Outbox:
 
         self._write(work, spare=0)
 
-    def pending(self, sink: str, limit: int) -> list[Message]:
-        """The oldest that `sink` has not had."""
+    def pending(self, sink: str, limit: int, after: int = 0) -> list[Message]:
+        """The oldest that `sink` has not had, of those behind the sequence `after`."""
         rows = self._read(
             f"SELECT {MESSAGE} FROM delivery JOIN message USING (sequence)"
-            " WHERE sink = ? AND state = 'pending' ORDER BY sequence LIMIT ?",
-            (sink, limit),
+            " WHERE sink = ? AND state = 'pending' AND sequence > ? ORDER BY sequence LIMIT ?",
+            (sink, after, limit),
         )
         return [Message(*row) for row in rows]
 
@@ -142,16 +147,18 @@ class Outbox:
         )
 
     def purge(self, before_ms: int, dead: bool = False) -> int:
-        """Forget events that ended before then and that every sink has had, or, with `dead`, will never have."""
+        """Forget events that ended before then and that every sink has had, or, with `dead`, will never have: the
+        oldest, FORGOTTEN messages at most. Returns how many."""
         kept = "('pending')" if dead else "('pending', 'dead')"
         gone = (
             "SELECT sequence FROM message AS m WHERE written_ms < ?"
             f" AND NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state IN {kept})"
             " AND EXISTS (SELECT 1 FROM message AS e WHERE e.event = m.event AND e.type = ? AND e.written_ms < ?)"
+            " ORDER BY written_ms LIMIT ?"
         )
 
         def work(database: sqlite3.Connection) -> int:
-            sequences = database.execute(gone, (before_ms, ENDED, before_ms)).fetchall()
+            sequences = database.execute(gone, (before_ms, ENDED, before_ms, FORGOTTEN)).fetchall()
             database.executemany("DELETE FROM delivery WHERE sequence = ?", sequences)
             database.executemany("DELETE FROM message WHERE sequence = ?", sequences)
             return len(sequences)
@@ -264,45 +271,56 @@ class Outbox:
             old.unlink(missing_ok=True)
         self._notify(f"the outbox {self._path} is damaged ({error}): put aside as {aside}, a new one is begun")
 
+    @property
+    def _open(self) -> sqlite3.Connection:
+        """The connection; made anew where a damaged file was given up and no room was there for another."""
+        if self._database is None and not self._closed:
+            self._database = self._connected()
+        if self._database is None:
+            raise sqlite3.ProgrammingError("the outbox is closed")
+        return self._database
+
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, spare: int) -> Iterator[sqlite3.Connection]:
+        database = self._open
+        database.execute(f"PRAGMA max_page_count = {self.max_pages + spare}")
+        database.execute("BEGIN IMMEDIATE")
         try:
-            yield self._database
-            self._database.execute("COMMIT")
+            yield database
+            database.execute("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+            if database.in_transaction:
+                database.execute("ROLLBACK")
             raise
 
     def _write(self, work: Callable[[sqlite3.Connection], T], spare: int = SPARE_PAGES) -> T:
         """work, in one transaction; once more, on a new file, where this one turns out to be damaged."""
         with self._lock:
             try:
-                self._database.execute(f"PRAGMA max_page_count = {self.max_pages + spare}")
-                with self._transaction() as database:
+                with self._transaction(spare) as database:
                     return work(database)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._begin_anew(error)
-                with self._transaction() as database:
+                self._give_up(error)
+                with self._transaction(spare) as database:
                     return work(database)
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         with self._lock:
             try:
-                return self._database.execute(query, values).fetchall()
+                return self._open.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._begin_anew(error)
-                return self._database.execute(query, values).fetchall()
+                self._give_up(error)
+                return self._open.execute(query, values).fetchall()
 
-    def _begin_anew(self, error: sqlite3.Error) -> None:
-        self._database.close()
+    def _give_up(self, error: sqlite3.Error) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         self._put_aside(error)
-        self._database = self._connected()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.events.courier import Courier, delay_s
+from edgeclip.events.courier import BATCH, Courier, delay_s
 from edgeclip.events.delivery import Message, Rejected, Unreachable
 from edgeclip.events.outbox import Outbox
 from events.made import event, until
@@ -116,6 +116,12 @@ def test_a_refused_message_is_dead_and_holds_up_nothing(outbox: Outbox) -> None:
 def test_a_disk_that_is_full_holds_up_no_delivery(tmp_path: Path) -> None:
     class Full(Outbox):
         full = True
+        longest = 0
+
+        def pending(self, sink: str, limit: int, after: int = 0) -> list[Message]:
+            found = super().pending(sink, limit, after)
+            self.longest = max(self.longest, len(found))
+            return found
 
         def mark(self, *arguments: object) -> None:  # type: ignore[override]
             if self.full:
@@ -133,6 +139,7 @@ def test_a_disk_that_is_full_holds_up_no_delivery(tmp_path: Path) -> None:
     courier.stop()
     courier.join(10)
     assert len(box.had) == 100
+    assert outbox.longest <= BATCH  # not all that was delivered meanwhile, again and again
     outbox.close()
 
 
