@@ -82,6 +82,26 @@ def test_waits_while_the_sink_is_away_and_says_so_once(outbox: Outbox) -> None:
     assert [text.partition(";")[0] for text in told] == ["box: nobody there", "box is back"]
 
 
+def test_a_sink_that_opens_and_takes_nothing_is_away_and_said_once(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(Box):
+        def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+            raise Unreachable("HTTP 503")
+
+    monkeypatch.setattr("edgeclip.events.courier.FIRST_DELAY_S", 0.001)
+    told: list[str] = []
+    box = Deaf()
+    outbox.add([event("x")], ["box"])
+    courier = Courier(box, outbox, told.append)
+    courier.start()
+    until(lambda: box.opened > 5)
+    assert (courier.state, courier.reconnects) == ("away", 0)
+    courier.stop()
+    courier.join(10)
+    assert told == ["box: HTTP 503; events wait in the outbox, tried again"]
+
+
 def test_a_sink_that_fails_now_and_then_is_not_left_alone_for_long(outbox: Outbox) -> None:
     class Shaky(Box):
         def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
@@ -91,12 +111,15 @@ def test_a_sink_that_fails_now_and_then_is_not_left_alone_for_long(outbox: Outbo
 
     box = Shaky()
     outbox.add([event(str(number)) for number in range(200)], ["box"])
-    courier = Courier(box, outbox, lambda text: None)
+    told: list[str] = []
+    courier = Courier(box, outbox, told.append)
     courier.start()
     until(lambda: courier.delivered == 200)
     assert courier._attempt <= 1
+    until(lambda: len(told) == 2)
     courier.stop()
     courier.join(10)
+    assert [text.partition(";")[0] for text in told] == ["box: HTTP 503", "box is back"]
 
 
 def test_a_refused_message_is_dead_and_holds_up_nothing(outbox: Outbox) -> None:
