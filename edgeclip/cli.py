@@ -18,9 +18,8 @@ from edgeclip.commands import build, bundle, capture, events, labels, measure, r
 from edgeclip.commands.arguments import add_command
 from edgeclip.commands.parser import Parser
 from edgeclip.commands.terminal import complain, notice
-from edgeclip.errors import CONFIGURATION, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
+from edgeclip.errors import CONFIGURATION, DISK, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
-DISK = frozenset({errno.EDQUOT, errno.EIO, errno.ENOSPC})  # may be well at the next start
 NO_PLACE = frozenset({errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS})
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 

@@ -47,6 +47,7 @@ CREATE INDEX IF NOT EXISTS delivery_pending ON delivery (sink, sequence) WHERE s
 """
 MESSAGE = "sequence, id, CAST(body AS BLOB), written_ms"  # in the order of Message
 DAMAGED = ("malformed", "not a database", "database corruption", "disk image")
+PASSING = ("disk is full", "disk I/O error", "database is locked")  # may be well at the next start
 
 
 class Delivered(NamedTuple):
@@ -64,7 +65,8 @@ class Outbox:
 
     notify: told when a damaged file was put aside, and of messages that cannot be read. max_bytes: what the file may
     grow to; beyond it add() raises sqlite3.OperationalError, as for a full disk. mends: whether a damaged file is put
-    aside; where it is not, every method raises DataError.
+    aside; where it is not, every method raises DataError. Raises ConfigError for a file that cannot be opened,
+    EdgeclipError (UNAVAILABLE) where the disk is full.
     """
 
     def __init__(
@@ -236,6 +238,12 @@ class Outbox:
         try:
             return self._connected()
         except sqlite3.DatabaseError as error:
+            if any(word in str(error) for word in PASSING):
+                raise EdgeclipError(
+                    f"cannot open the outbox {self._path}: {error}",
+                    "make room on its disk; then try again",
+                    UNAVAILABLE,
+                ) from error
             if not _is_damage(error):
                 raise ConfigError(
                     f"cannot open the outbox {self._path}: {error}", "check its owner, its permissions and its disk"

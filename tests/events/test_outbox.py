@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import UNAVAILABLE, ConfigError
 from edgeclip.events.event import STARTED
 from edgeclip.events.outbox import FORGOTTEN, Outbox
 from events.made import both, event
@@ -114,6 +114,27 @@ def test_a_file_that_is_damaged_while_it_is_used_is_put_aside(tmp_path: Path) ->
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot open the outbox"):
         Outbox(tmp_path / "missing" / "outbox.sqlite")
+
+
+@pytest.mark.parametrize("there_already", [False, True])
+def test_a_disk_that_is_full_at_the_start_may_be_tried_again(there_already: bool, tmp_path: Path) -> None:
+    """Exit code 78 would keep systemd from it. In a process that may write nothing, as a full disk would not let it."""
+    path = tmp_path / "outbox.sqlite"
+    if there_already:
+        Outbox(path).close()
+    code = f"""
+import resource
+from pathlib import Path
+from edgeclip.errors import EdgeclipError
+from edgeclip.events.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    Outbox(Path({str(path)!r}))
+except EdgeclipError as error:
+    print(error.exit_code, error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"{UNAVAILABLE} cannot open the outbox {path}: disk ")
 
 
 def test_full_is_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
