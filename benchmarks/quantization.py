@@ -37,6 +37,7 @@ from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.datasets import find_images
 from edgeclip.picture import SUFFIXES, read_picture
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.turns import latencies_ms
 from edgeclip.types import Pixels
 
 Rows = npt.NDArray[np.float32]
