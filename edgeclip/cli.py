@@ -18,9 +18,8 @@ from edgeclip.commands import build, bundle, capture, events, labels, measure, r
 from edgeclip.commands.arguments import add_command
 from edgeclip.commands.parser import Parser
 from edgeclip.commands.terminal import complain, notice
-from edgeclip.errors import CONFIGURATION, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
+from edgeclip.errors import CONFIGURATION, DISK, OK, UNAVAILABLE, DataError, EdgeclipError, EngineError, UsageError
 
-DISK = frozenset({errno.EDQUOT, errno.EIO, errno.ENOSPC})  # may be well at the next start
 NO_PLACE = frozenset({errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EROFS})
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 
@@ -40,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         importlib.import_module("argcomplete").autocomplete(parser)
     try:
+        _check_encoding(sys.argv[1:] if argv is None else argv)
         arguments = vars(parser.parse_args(argv))
         command = arguments.pop("command", None)
         if command is None:
@@ -76,6 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         notice("interrupted")
         return INTERRUPTED
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    """Names that are no UTF-8 can be neither written into an event nor shown, and OpenCV crashes on them."""
+    given = {name: value for name, value in os.environ.items() if name.startswith("EDGECLIP_")}
+    for where, text in [*((ascii(word), word) for word in words), *given.items()]:
+        if any("\ud800" <= character <= "\udfff" for character in text):  # where Python keeps such bytes
+            raise UsageError(f"{where} is not UTF-8", "rename the file, or write it in UTF-8")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,11 +6,15 @@ and exits with `exit_code`. Anything else that reaches `cli.main` is a bug and s
 
 from __future__ import annotations
 
+import errno
+
 OK = 0
 USAGE = 2  # argparse's own
 BAD_DATA = 65  # EX_DATAERR: bundle, labels, image, calibration set
 UNAVAILABLE = 69  # EX_UNAVAILABLE: a source or an engine runtime that cannot be had
 CONFIGURATION = 78  # EX_CONFIG: configuration file, environment, options that contradict each other
+
+DISK = frozenset({errno.EDQUOT, errno.EIO, errno.ENOSPC})  # of an OSError: may be well at the next start
 
 
 class EdgeclipError(Exception):

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.build.measure import accuracy, accuracy_drop, best, distance
+from edgeclip.build.measure import Distance, accuracy, accuracy_drop, best, distance
+from edgeclip.build.opened import rows_of
 from edgeclip.build.report import FLOAT, Candidate, FloatFigures
 from edgeclip.bundle import Text
 from edgeclip.progress import Progress
@@ -49,6 +50,19 @@ def form_of(file: str) -> str:
     return file.rsplit(".", 1)[1]
 
 
+def engines(floats: Mapping[str, Quantized], quantized: Mapping[str, Quantized]) -> dict[str, Engine]:
+    """By "float.FORMAT", and by file."""
+    return {f"float.{form}": graph.engine for form, graph in floats.items()} | {
+        file: graph.engine for file, graph in quantized.items()
+    }
+
+
+def candidate(file: str, graph: Quantized, times: Mapping[str, float], to_float: Distance) -> Candidate:
+    """times: milliseconds, of this one and of the float graph of its format."""
+    speedup = times[f"float.{form_of(file)}"] / times[file]
+    return Candidate(file, graph.precision, graph.bytes, times[file], speedup, to_float)
+
+
 def measure_images(
     floats: Mapping[str, Quantized],
     quantized: Mapping[str, Quantized],
@@ -56,8 +70,7 @@ def measure_images(
     progress: Progress,
 ) -> Measured:
     """Run float graphs (by format) and INT8 engines (by file) on the same frames ([1, H, W, 3] uint8 RGB)."""
-    graphs = {f"float.{form}": graph.engine for form, graph in floats.items()}
-    graphs |= {file: graph.engine for file, graph in quantized.items()}
+    graphs = engines(floats, quantized)
     parts: dict[str, list[Embeddings]] = {name: [] for name in graphs}
     for frame in frames:
         for name, graph in graphs.items():
@@ -68,17 +81,7 @@ def measure_images(
     first = next(iter(graphs.values()))
     blank = np.zeros(first.input_shape, first.input_dtype)
     times = latencies_ms({name: functools.partial(graph.run, blank) for name, graph in graphs.items()})
-    candidates = [
-        Candidate(
-            file=file,
-            precision=graph.precision,
-            bytes=graph.bytes,
-            latency_ms=times[file],
-            speedup=times[f"float.{form_of(file)}"] / times[file],
-            distance=distance(reference, rows[file]),
-        )
-        for file, graph in quantized.items()
-    ]
+    candidates = [candidate(file, graph, times, distance(reference, rows[file])) for file, graph in quantized.items()]
     for form, floating in floats.items():
         file, time_ms = f"image.float.{form}", times[f"float.{form}"]
         rows[file] = rows[f"float.{form}"]
@@ -101,23 +104,15 @@ def measure_texts(
     Distances are over the labels' prompts, and where those are few over prompts made of the vocabulary's own ids too:
     of a single one nothing is left once the mean is subtracted.
     """
-    graphs = {f"float.{form}": graph.engine for form, graph in floats.items()}
-    graphs |= {file: graph.engine for file, graph in quantized.items()}
+    graphs = engines(floats, quantized)
     prompts = list(dict.fromkeys(prompt for label in labels for prompt in label_prompts(label, facts.templates)))
     ids = tokenizer.encode_batch(prompts, facts.context_length, facts.pad_id)
     if len(prompts) < SAMPLE_PROMPTS:
         ids = np.concatenate([ids, sample_ids(facts)])
-    rows = {name: np.concatenate([np.array(graph.run(row[None])) for row in ids]) for name, graph in graphs.items()}
+    rows = {name: rows_of(graph, ids[:, None]) for name, graph in graphs.items()}
     times = latencies_ms({name: functools.partial(graph.run, ids[:1]) for name, graph in graphs.items()})
     candidates = [
-        Candidate(
-            file=file,
-            precision=graph.precision,
-            bytes=graph.bytes,
-            latency_ms=times[file],
-            speedup=times[f"float.{form_of(file)}"] / times[file],
-            distance=distance(rows[f"float.{form_of(file)}"], rows[file]),
-        )
+        candidate(file, graph, times, distance(rows[f"float.{form_of(file)}"], rows[file]))
         for file, graph in quantized.items()
     ]
     return candidates, {name: bank(graph, tokenizer, facts, labels) for name, graph in graphs.items()} if labels else {}

@@ -25,10 +25,10 @@ from edgeclip.build.checkpoints.norms import layer_norms
 from edgeclip.build.checkpoints.place import Place
 from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph, space_id
+from edgeclip.build.opened import engine_on, rows_of
 from edgeclip.build.powers import multiply_cubes
 from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.runtime.tokenizer import load_tokenizer
-from edgeclip.types import Engine
 
 Array = npt.NDArray[Any]
 
@@ -86,7 +86,7 @@ def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]
             write_tflite(module, inputs[:1], path)
         else:
             write_onnx(module, inputs[:1], path)
-        got = run(path, inputs)
+        got = rows_of(engine_on(path), inputs[:, None])
         with torch.no_grad():
             want = np.concatenate([module(torch.from_numpy(row[None])).numpy() for row in inputs])
         cosine = {"cosine": lowest_cosine(got, want)}
@@ -175,19 +175,6 @@ def write_onnx(module: nn.Module, example: npt.NDArray[Any], path: Path) -> None
         raise EdgeclipError(f"torch.onnx.export returned no program for {path.name}")
     program.save(str(path), external_data=False)
     multiply_cubes(path)
-
-
-def run(path: Path, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    graph: Engine
-    if path.suffix == ".tflite":
-        from edgeclip.build.tflite import TFLiteGraph
-
-        graph = TFLiteGraph(path)
-    else:
-        from edgeclip.build.onnxgraph import OnnxGraph
-
-        graph = OnnxGraph(path)
-    return np.concatenate([graph.run(row[None]).copy() for row in inputs])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from edgeclip.build.observers import LEVELS, SMALLEST
 from edgeclip.errors import DataError
 
 Range = tuple[float, float]
@@ -107,16 +108,12 @@ def stored_weight(model: onnx.ModelProto, node: onnx.NodeProto, replaced: set[st
     axis = channel_axis(node)
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     value = numpy_helper.to_array(tensor).astype(np.float32)
-    others = tuple(i for i in range(value.ndim) if i != axis)
-    scale = np.maximum(np.abs(value).max(axis=others), 1e-12) / 127.0
-    shape = [1] * value.ndim
-    shape[axis] = -1
-    integers = np.clip(np.rint(value / scale.reshape(shape)), -127, 127).astype(np.int8)
+    integers, scale = nearest_integers(value, axis)
     own = f"{node.output[0]}.weight"
     model.graph.initializer.extend(
         [
             numpy_helper.from_array(integers, f"{own}.int8"),
-            numpy_helper.from_array(scale.astype(np.float32), f"{own}.scale"),
+            numpy_helper.from_array(scale, f"{own}.scale"),
             numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{own}.zero"),
         ]
     )
@@ -124,6 +121,16 @@ def stored_weight(model: onnx.ModelProto, node: onnx.NodeProto, replaced: set[st
     node.input[position] = f"{own}.dequantized"
     facts = [f"{own}.int8", f"{own}.scale", f"{own}.zero"]
     return helper.make_node("DequantizeLinear", facts, [f"{own}.dequantized"], f"{own}.DQ", axis=axis)
+
+
+def nearest_integers(value: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """(each weight's nearest integer, the scales): one scale per index of `axis`, by the greatest weight there."""
+    others = tuple(i for i in range(value.ndim) if i != axis)
+    scale = np.maximum(np.abs(value).max(axis=others), SMALLEST) / LEVELS
+    shape = [1] * value.ndim
+    shape[axis] = -1
+    integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    return integers, scale.astype(np.float32)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:

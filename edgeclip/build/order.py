@@ -38,7 +38,9 @@ CODE: dict[str, tuple[str, ...]] = {
     "export": (
         "build/exporter.py",
         "build/graphs.py",
+        "build/observers.py",
         "build/onnxgraph.py",
+        "build/opened.py",
         "build/powers.py",
         "build/tflite.py",
         *(f"build/checkpoints/{name}.py" for name in CHECKPOINTS),
@@ -54,7 +56,6 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/tflite_rewrite.py",
         "build/search.py",
         "build/local.py",
-        "build/observers.py",
         "build/spec.py",
         "build/rewrite.py",
         "build/rounding.py",
@@ -64,6 +65,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/waists.py",
     ),
     "verify": (
+        "build/carry.py",
         "build/figures.py",
         "build/gates.py",
         "build/markdown.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from edgeclip.build import rows, tflite
 from edgeclip.build.calibrate import load_frames, load_ranges
-from edgeclip.build.capture import Batch, Sample, sample
+from edgeclip.build.capture import Sample, sample
 from edgeclip.build.findings import Findings, Trial
 from edgeclip.build.local import Local
 from edgeclip.build.measure import distance
+from edgeclip.build.opened import rows_of
 from edgeclip.build.recipe import Quantization
 from edgeclip.build.search import WORTH, search, searches
 from edgeclip.build.sites import Graph, Layer, Site, sites_of
@@ -132,7 +133,7 @@ def dynamic(
 
     def tried(remedy: str, model: bytes) -> None:
         nonlocal best
-        result = distance(seen.reference, rows_of(model, seen.judged)).centred
+        result = distance(seen.reference, rows_of(tflite.TFLiteGraph(model), seen.judged)).centred
         kept = not trials or 1.0 - result.mean < (1.0 - WORTH) * min(1.0 - t.centred for t in trials if t.kept)
         trials.append(Trial(remedy, result.mean, result.p1, kept, time.monotonic() - began))
         progress.note(f"dynamic-range, {remedy}: centred cosine {result.mean:.4f}, {'kept' if kept else 'not kept'}")
@@ -161,12 +162,6 @@ def dynamic(
         rounded = {output: weight for chosen in found for output, weight in chosen.rounded.items()}
         tried("weight rounding", with_weights(model, rounded))
     return best, trials
-
-
-def rows_of(model: bytes, frames: Sequence[Batch]) -> npt.NDArray[np.float32]:
-    """[N, dim] of frames [1, H, W, 3]."""
-    engine = tflite.TFLiteGraph(model)
-    return np.concatenate([np.array(engine.run(frame)) for frame in frames])
 
 
 def load_findings(directory: Path) -> Findings:

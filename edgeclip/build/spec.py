@@ -17,6 +17,7 @@ import onnx
 from onnx import helper
 
 from edgeclip.build.observers import LEVELS, SMALLEST, Values
+from edgeclip.build.onnxgraph import channel_axis, nearest_integers
 from edgeclip.build.rewrite import add_to_bias, product_of, rescale, whole_pixels
 from edgeclip.build.sites import Graph, Layer, Site, constant, joined, transposed
 
@@ -211,20 +212,14 @@ def store_weight(graph: Graph, layer: Layer, rounded: npt.NDArray[np.int8] | Non
     rounded: [inputs, outputs], where it is not each weight's nearest.
     """
     node = product_of(graph, layer)
-    axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed(node)) else 1
-    value = graph.arrays[node.input[1]]
-    others = tuple(i for i in range(value.ndim) if i != axis)
-    scale = np.maximum(np.abs(value).max(axis=others), SMALLEST) / LEVELS
-    shape = [1] * value.ndim
-    shape[axis] = -1
-    if rounded is None:
-        integers = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
-    else:
+    axis = channel_axis(node)
+    integers, scale = nearest_integers(graph.arrays[node.input[1]], axis)
+    if rounded is not None:
         integers = rounded if axis == 1 else np.ascontiguousarray(rounded.T)
     own = f"{layer.node}.weight"
     facts = [
         constant(graph, f"{own}.int8", integers),
-        constant(graph, f"{own}.scale", scale.astype(np.float32)),
+        constant(graph, f"{own}.scale", scale),
         constant(graph, f"{own}.zero", np.zeros(scale.shape, np.int8)),
     ]
     wide = helper.make_node("DequantizeLinear", facts, [f"{own}.dequantized"], f"{own}.DQ", axis=axis)

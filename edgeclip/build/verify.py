@@ -18,6 +18,7 @@ from edgeclip.build.export import Exported
 from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.frames import frames_of
 from edgeclip.build.measure import best, cosines
+from edgeclip.build.opened import engine_on, rows_of
 from edgeclip.build.order import Order
 from edgeclip.build.page import as_html
 from edgeclip.build.quantize import load_findings
@@ -31,7 +32,7 @@ from edgeclip.runtime.frames import frames_file
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.runtime.text_bank import FixedBank
 from edgeclip.runtime.tokenizer import load_tokenizer
-from edgeclip.types import Embeddings, Engine, Label
+from edgeclip.types import Embeddings, Label
 
 PARITY_FRAMES = 64
 GOLDEN_FRAMES = 8
@@ -241,22 +242,9 @@ def golden_frames(order: Order, exported: Exported) -> list[Batch]:
     return [found[i] for i in np.linspace(0, len(found) - 1, GOLDEN_FRAMES).round().astype(int)]
 
 
-def rows_of(engine: Engine, frames: Sequence[Batch]) -> Embeddings:
-    return np.concatenate([np.array(engine.run(frame), np.float32) for frame in frames])
-
-
 def opened(path: Path, precision: str) -> Quantized:
     """A graph file with an engine on it."""
-    engine: Engine
-    if path.suffix == ".tflite":
-        from edgeclip.build.tflite import TFLiteGraph
-
-        engine = TFLiteGraph(path)
-    else:
-        from edgeclip.build.onnxgraph import OnnxGraph
-
-        engine = OnnxGraph(path)
-    return Quantized(engine, precision, path.stat().st_size)
+    return Quantized(engine_on(path), precision, path.stat().st_size)
 
 
 def on_openvino(path: Path, progress: Progress) -> dict[str, Quantized]:

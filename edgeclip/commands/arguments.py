@@ -26,6 +26,24 @@ def add_command(
     return parser
 
 
+def add_sources(parser: argparse.ArgumentParser, help: str) -> None:
+    """--camera and --source, in the order given. help: of the latter."""
+    parser.add_argument(
+        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number; may be repeated"
+    )
+    parser.add_argument("--source", action="append", metavar="URI", help=help)
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+
+
+def add_engine(parser: argparse.ArgumentParser, of: str = "the image engine") -> None:
+    """--backend and --threads."""
+    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=f"threads of {of}")
+
+
 def add_no_taught(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
 

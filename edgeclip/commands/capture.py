@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from edgeclip.commands.arguments import (
-    BACKEND_HELP,
-    BUNDLE_HELP,
+    add_bundle,
     add_command,
+    add_engine,
+    add_sources,
     at_least_one,
-    camera,
     positive,
     usual_bundle,
     zero_or_more,
@@ -30,21 +30,17 @@ def add_capture(commands: Any) -> None:
         "left out. Goes on until Ctrl-C, a limit or the end of the source. The same command again goes on with the "
         "same set, also after a crash.",
     )
-    parser.add_argument(
-        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number; may be repeated"
-    )
-    parser.add_argument("--source", action="append", metavar="URI", help="as for `run`; repeatable")
+    add_sources(parser, "as for `run`; repeatable")
     parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="keep at most N frames (default: 512)")
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    add_bundle(parser)
     parser.add_argument("--fps", type=positive, metavar="N", help="look at no more than N frames a second")
     parser.add_argument("--seconds", type=positive, metavar="S", help="end after S seconds")
     parser.add_argument("--patience", type=positive, metavar="S", help="end when nothing new has come for S seconds")
     parser.add_argument(
         "--min-sharpness", type=zero_or_more, metavar="V", help="variance of the Laplacian, 0 for any (default: 20)"
     )
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    add_engine(parser)
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 

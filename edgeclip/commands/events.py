@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from edgeclip.commands.arguments import add_command, at_least_one
-from edgeclip.commands.terminal import print_json
-from edgeclip.errors import OK, DataError
+from edgeclip.commands.terminal import complain, print_json
+from edgeclip.errors import BAD_DATA, OK, DataError
+
+EPILOG = "exit code 65: a message cannot be read, as one of another version of edgeclip; the others are shown"
 
 
 def add_events(commands: Any) -> None:
@@ -28,6 +30,7 @@ def add_events(commands: Any) -> None:
     retry.add_argument("event", nargs="?", metavar="ID", help="of this event or message alone (default: all)")
     for parser in (listed, dead, show):
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.epilog = EPILOG
     for parser in (listed, dead, show, retry):
         parser.add_argument("--state", metavar="DIR", help="state directory (default: EDGECLIP_STATE, or the usual)")
 
@@ -57,6 +60,7 @@ def _events_retry(event: str | None = None, state: str | None = None) -> int:
 def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | None = None, dead: bool = False) -> int:
     import msgspec
 
+    from edgeclip.events.delivery import Rejected
     from edgeclip.events.outbox import existing_outbox
     from edgeclip.state import state_dir
 
@@ -64,7 +68,14 @@ def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | 
         found = outbox.listed(limit, event, dead)
     if event is not None and not found:
         raise DataError(f"no event or message {event} in the outbox", "`edgeclip events list` shows what there is")
-    for message, deliveries in found:
+    code = OK
+    for row, deliveries in found:
+        try:
+            message = row.event
+        except Rejected as error:
+            complain(DataError(error.message, "the version of edgeclip that wrote it can read it"))
+            code = BAD_DATA
+            continue
         if as_json:
             print_json({"message": msgspec.to_builtins(message), "deliveries": [one._asdict() for one in deliveries]})
             continue
@@ -73,6 +84,6 @@ def _print_events(state: str | None, as_json: bool, limit: int, *, event: str | 
         if event is not None:
             print_json(msgspec.to_builtins(message))
         for one in deliveries:
-            error = f": {one.error}" if one.error and one.state != "delivered" else ""
-            print(f"    {one.state:<9}  {one.sink}  {one.attempts} attempts{error}")
-    return OK
+            error_said = f": {one.error}" if one.error and one.state != "delivered" else ""
+            print(f"    {one.state:<9}  {one.sink}  {one.attempts} attempts{error_said}")
+    return code

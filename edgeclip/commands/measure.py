@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from edgeclip.commands.arguments import (
-    BACKEND_HELP,
-    BUNDLE_HELP,
+    add_bundle,
     add_command,
+    add_engine,
     add_no_taught,
     at_least_one,
     positive,
@@ -28,9 +28,8 @@ def add_eval(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", help="folder of class folders, or tar shards of picture + .json")
     parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    add_bundle(parser)
+    add_engine(parser, "the engines")
     add_no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
@@ -84,9 +83,8 @@ def add_bench(commands: Any) -> None:
     )
     parser.add_argument("--source", metavar="URI", help="what to read (default: demo)")
     parser.add_argument("--labels", metavar="FILE", help="labels (default: the built-in everyday ones)")
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    add_bundle(parser)
+    add_engine(parser)
     parser.add_argument("--seconds", type=positive, metavar="S", help="how long to measure each (default: 10)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 

@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from edgeclip.commands.arguments import (
-    BACKEND_HELP,
-    BUNDLE_HELP,
+    add_bundle,
     add_command,
+    add_engine,
     add_no_taught,
+    add_sources,
     at_least_one,
-    camera,
     count,
     positive,
     zero_or_more,
@@ -35,14 +35,9 @@ def add_run(commands: Any) -> None:
         "the best label changes (files of single pictures: a line each). Every option can also be set in the "
         "environment (EDGECLIP_MAX_FRAMES=40) and in a YAML file (max_frames: 40).",
     )
-    parser.add_argument(
-        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number; may be repeated"
-    )
-    parser.add_argument(
-        "--source",
-        action="append",
-        metavar="URI",
-        help="rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, gst:PIPELINE, demo; "
+    add_sources(
+        parser,
+        "rtsp://..., http://.../mjpeg, clip.mp4, photo.jpg, frames/, 'shots/*.jpg', csi://0, gst:PIPELINE, demo; "
         "repeatable",
     )
     parser.add_argument("--labels", metavar="FILE", help="labels, one a line; watched while running")
@@ -56,7 +51,7 @@ def add_run(commands: Any) -> None:
         metavar="RATE",
         help="share of frames that do show a label and may be called unknown, 0 to turn it off (default: 0.05)",
     )
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    add_bundle(parser)
     parser.add_argument("--fps", type=positive, metavar="N", help="take at most N frames a second")
     parser.add_argument(
         "--max-temperature-c",
@@ -90,8 +85,7 @@ def add_run(commands: Any) -> None:
     parser.add_argument("--record", metavar="FILE.mp4", help="annotated video")
     parser.add_argument("--snapshot", metavar="FILE.png", help="the last frame, annotated, when the run ends")
     parser.add_argument("--max-frames", type=at_least_one, metavar="N", help="stop after N decisions")
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+    add_engine(parser)
     parser.add_argument("--realtime", action="store_true", help="play files at their own rate, newest frame wins")
     parser.add_argument(
         "--smoothing",

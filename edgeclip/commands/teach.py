@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeclip.commands.arguments import (
-    BACKEND_HELP,
-    BUNDLE_HELP,
+    add_bundle,
     add_command,
+    add_engine,
     at_least_one,
     camera,
     positive,
@@ -38,8 +38,7 @@ def add_teach(commands: Any) -> None:
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="to keep of these, the most different (16)")
     parser.add_argument("--keep-all", action="store_true", help="leave none out")
     _add_taught_options(parser)
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    add_engine(parser, "the engines")
 
 
 def add_taught(commands: Any) -> None:
@@ -55,7 +54,7 @@ def add_forget(commands: Any) -> None:
 
 
 def _add_taught_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 

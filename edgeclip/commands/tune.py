@@ -5,15 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from edgeclip.commands.arguments import (
-    BACKEND_HELP,
-    BUNDLE_HELP,
-    add_command,
-    at_least_one,
-    camera,
-    positive,
-    usual_bundle,
-)
+from edgeclip.commands.arguments import add_bundle, add_command, add_engine, add_sources, positive, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK, UsageError
 
@@ -29,12 +21,7 @@ def add_tune(commands: Any) -> None:
         "file, with their evidence and a picture. Footage that cannot support the promise is refused (exit code 65), "
         "and nothing is written.",
     )
-    parser.add_argument(
-        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number; may be repeated"
-    )
-    parser.add_argument(
-        "--source", action="append", metavar="URI", help="background: as for `run`, or a folder of clips; repeatable"
-    )
+    add_sources(parser, "background: as for `run`, or a folder of clips; repeatable")
     parser.add_argument("--watch", required=True, metavar="FILE", help="watches.yaml")
     parser.add_argument(
         "--false-alarms",
@@ -50,12 +37,11 @@ def add_tune(commands: Any) -> None:
     )
     parser.add_argument("--fps", type=positive, metavar="N", help="take N frames a second, as the run will")
     parser.add_argument("--minutes", type=positive, metavar="M", help="of live sources: end after M minutes")
-    parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
+    add_bundle(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="thresholds file (default: WATCHES.thresholds.json, beside the watches)"
     )
-    parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    add_engine(parser)
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 

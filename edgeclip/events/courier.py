@@ -34,7 +34,8 @@ class Courier:
         self._delivery, self._outbox, self._notify = delivery, outbox, notify
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._noted: set[int] = set()  # delivered, and not to be marked in the outbox: its disk is full
+        self._noted: list[int] = []  # delivered, and not to be marked in the outbox: its disk is full
+        self._opened = False
         self._attempt = 0
         self._told_s: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"sink {self.name}", daemon=True)
@@ -56,15 +57,16 @@ class Courier:
     def _run(self) -> None:
         while True:
             try:
-                if self.state != "connected":
+                if not self._opened:
                     self._delivery.open()
-                    self._note_connected()
+                    self._opened = True
                 while self._carry():
                     pass
+                if not self._stopping.is_set():
+                    self._delivery.tend()
+                self._note_well()
                 if self._stopping.is_set():
                     break
-                self._delivery.tend()
-                self._attempt = 0
             except Exception as error:  # whatever it is: what waits is tried again, and somebody is told
                 self._note_away(str(error) or type(error).__name__)
                 if self._stopping.is_set():
@@ -77,13 +79,13 @@ class Courier:
         self._close()
 
     def _close(self) -> None:
+        self._opened = False
         with contextlib.suppress(Exception):  # it is gone, or about to be
             self._delivery.close()
 
     def _carry(self) -> bool:
         """One batch. False where nothing is left."""
-        batch = self._outbox.pending(self.name, BATCH + len(self._noted))
-        messages = [message for message in batch if message.sequence not in self._noted]
+        messages = self._outbox.pending(self.name, BATCH, after=self._noted[-1] if self._noted else 0)
         if not messages and not self._noted:
             return False
         done: list[Message] = []
@@ -108,10 +110,12 @@ class Courier:
 
     def _settle(self, done: list[Message]) -> bool:
         """Mark as delivered; where the disk is full, remember to do it later, and go on. False where it is."""
+        if done:
+            self._note_connected()
         self.delivered += len(done)
-        self._noted.update(message.sequence for message in done)
+        self._noted += [message.sequence for message in done]
         try:
-            self._outbox.mark(self.name, sorted(self._noted), "delivered")
+            self._outbox.mark(self.name, self._noted, "delivered")
         except sqlite3.Error as error:
             self.last_error = str(error)
             return False
@@ -119,11 +123,18 @@ class Courier:
         return True
 
     def _note_connected(self) -> None:
+        """It has taken a message, or it was idle and is well: that it could be opened may mean nothing."""
         if self.state == "away":
             self.reconnects += 1
-            if self._told_s is not None:
-                self._notify(f"{self.name} is back")
-        self.state, self._told_s = "connected", None
+        self.state = "connected"
+
+    def _note_well(self) -> None:
+        """Nothing is left for it. One that takes a message now and then is not said to be back each time."""
+        self._note_connected()
+        self._attempt = 0
+        if self._told_s is not None:
+            self._notify(f"{self.name} is back")
+        self._told_s = None
 
     def _note_away(self, error: str) -> None:
         self._close()

@@ -25,7 +25,9 @@ class Message(NamedTuple):
         try:
             return decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Rejected(f"it is no message of this version: {error}", self) from error
+            raise Rejected(
+                f"row {self.sequence} of the outbox, {self.id}, is no message of this version: {error}", self
+            ) from error
 
 
 class Unreachable(EdgeclipError):

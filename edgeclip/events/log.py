@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeclip.bundle import Bundle, sha256
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import DISK, UNAVAILABLE, ConfigError, EdgeclipError, UsageError
 from edgeclip.events.courier import Courier
 from edgeclip.events.deliveries import Setting, make_delivery
 from edgeclip.events.event import BundleRef, Event
@@ -152,6 +152,8 @@ class EventLog:
                 f"another run keeps its events in {self._state}", "stop it, or set EDGECLIP_STATE to another directory"
             ) from error
         except OSError as error:
+            if error.errno in DISK:
+                raise EdgeclipError(f"cannot write {path}: {error.strerror}", "make room", UNAVAILABLE) from error
             raise ConfigError(f"cannot write {path}: {error.strerror}", "set EDGECLIP_STATE") from error
 
 

@@ -4,11 +4,13 @@ The frame loop hands over references to a few frames a second, and never waits: 
 are left out of clips, and where too many clips are under way, an event has none.
 
 The first thread makes JPEGs, smaller ones where frames are large; ring and clips under way share one bound in bytes.
-The second writes files: beside, fsynced, renamed; then the oldest are removed beyond the bounds on size and age.
+The second writes files: beside, fsynced, renamed; then, and once an hour, the
+oldest are removed beyond the bounds on size and age.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -22,7 +24,7 @@ import cv2
 import numpy as np
 
 from edgeclip.atomic import atomic_write, sync_directory
-from edgeclip.events.retention import remove_oldest
+from edgeclip.events.retention import Retention
 from edgeclip.types import Frame, Pixels
 
 CLIP_FPS = 8.0
@@ -31,6 +33,7 @@ QUALITY = 85
 HANDED = 8  # frames between the frame loop and the first thread
 CLIPS = 4  # under way at once, on all cameras
 FILES = 32  # between the first thread and the second
+TIDY_S = 3600.0  # where nothing is written meanwhile
 
 
 class Picture(NamedTuple):
@@ -73,6 +76,8 @@ class Media:
     def __init__(self, folder: Path, limits: Limits, step_ns: int | None, notify: Callable[[str], None]) -> None:
         self.left_out = self.failed = 0
         self._folder, self._limits, self._step_ns, self._notify = folder, limits, step_ns, notify
+        self._retention = Retention(folder, limits.megabytes * 1e6, limits.days * 86_400.0)
+        self._told_untidy = False
         self._tasks: queue.Queue[Task | None] = queue.Queue(HANDED + 2 * CLIPS)
         self._files: queue.Queue[tuple[Path, list[Picture]] | None] = queue.Queue(FILES)
         self._next_ns: dict[str, int] = {}  # camera -> when the next frame is due
@@ -204,19 +209,36 @@ class Media:
     # -- on the second thread ------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        while (work := self._files.get()) is not None:
+        self._tidy()
+        while True:
+            try:
+                work = self._files.get(timeout=TIDY_S)
+            except queue.Empty:
+                self._tidy()
+                continue
+            if work is None:
+                return
             path, pictures = work
             try:
+                self._retention.look()
                 if path.suffix == ".jpg":
                     with atomic_write(path) as stream:
                         stream.write(pictures[0].jpeg)
                 else:
                     write_mp4(path, pictures)
-                remove_oldest(self._folder, self._limits.megabytes * 1e6, self._limits.days * 86_400.0)
             except (OSError, cv2.error) as error:
                 self.failed += 1
                 if self.failed == 1:
                     self._notify(f"{path} could not be written: {error}; events go on without pictures")
+            self._tidy()
+
+    def _tidy(self) -> None:
+        try:
+            self._retention.remove_oldest()
+        except OSError as error:
+            if not self._told_untidy:
+                self._told_untidy = True
+                self._notify(f"{self._folder} cannot be kept within media_mb and media_days: {error}")
 
 
 def write_mp4(path: Path, pictures: list[Picture]) -> None:
@@ -239,6 +261,8 @@ def write_mp4(path: Path, pictures: list[Picture]) -> None:
                 writer.write(pixels)
             written = max(due, written)
         writer.release()
+        if not _holds(temporary, written):  # OpenCV says nothing of a full disk
+            raise OSError(errno.ENOSPC, "not all of the clip was written; the disk may be full")
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -246,6 +270,14 @@ def write_mp4(path: Path, pictures: list[Picture]) -> None:
     finally:
         writer.release()
         temporary.unlink(missing_ok=True)
+
+
+def _holds(film: Path, frames: int) -> bool:
+    reader = cv2.VideoCapture(str(film))
+    try:
+        return round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) >= frames
+    finally:
+        reader.release()
 
 
 def _jpeg(pixels: Pixels) -> bytes:

@@ -11,15 +11,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from edgeclip.errors import ConfigError
-from edgeclip.events.delivery import Message
-from edgeclip.events.event import ENDED, STARTED, Event, decode, encode
+from edgeclip.errors import UNAVAILABLE, ConfigError, DataError, EdgeclipError
+from edgeclip.events.delivery import Message, Rejected
+from edgeclip.events.event import ENDED, STARTED, Event, encode
 
 State = Literal["pending", "delivered", "dead"]
 T = TypeVar("T")
@@ -28,6 +28,8 @@ OUTBOX = "outbox.sqlite"  # in the state directory
 BUSY_S = 10.0
 PAGE_BYTES = 4096
 KEPT_ASIDE = 2  # damaged files, each with its -wal and -shm
+MOST_ROWS = 2**63 - 1  # that SQLite counts to
+FORGOTTEN = 200  # messages at once: what one transaction writes beside the file is small
 SPARE_PAGES = 256  # for marking what was delivered, when no message finds room any more
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -35,6 +37,7 @@ CREATE TABLE IF NOT EXISTS message (
     body BLOB NOT NULL, written_ms INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS message_event ON message (event, type);
+CREATE INDEX IF NOT EXISTS message_written ON message (written_ms);
 CREATE TABLE IF NOT EXISTS delivery (
     sink TEXT NOT NULL, sequence INTEGER NOT NULL REFERENCES message (sequence), state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', since_ms INTEGER NOT NULL,
@@ -42,7 +45,9 @@ CREATE TABLE IF NOT EXISTS delivery (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS delivery_pending ON delivery (sink, sequence) WHERE state = 'pending';
 """
+MESSAGE = "sequence, id, CAST(body AS BLOB), written_ms"  # in the order of Message
 DAMAGED = ("malformed", "not a database", "database corruption", "disk image")
+PASSING = ("disk is full", "disk I/O error", "database is locked")  # may be well at the next start
 
 
 class Delivered(NamedTuple):
@@ -58,22 +63,32 @@ class Delivered(NamedTuple):
 class Outbox:
     """The database at `path`. Every method may be called from any thread; one at a time works on it.
 
-    notify: told when a damaged file was put aside. max_bytes: what the file may grow to; beyond it add() raises
-    sqlite3.OperationalError, as for a full disk.
+    notify: told when a damaged file was put aside, and of messages that cannot be read. max_bytes: what the file may
+    grow to; beyond it add() raises sqlite3.OperationalError, as for a full disk. mends: whether a damaged file is put
+    aside; where it is not, every method raises DataError. Raises ConfigError for a file that cannot be opened,
+    EdgeclipError (UNAVAILABLE) where the disk is full.
     """
 
     def __init__(
-        self, path: Path, *, max_bytes: int = 256 << 20, notify: Callable[[str], None] = lambda text: None
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 256 << 20,
+        notify: Callable[[str], None] = lambda text: None,
+        mends: bool = True,
     ) -> None:
         self._path = path
         self.max_pages = max_bytes // PAGE_BYTES
-        self._notify = notify
+        self._notify, self._mends = notify, mends
         self._lock = threading.RLock()
-        self._database = self._opened()
+        self._closed = False
+        self._database: sqlite3.Connection | None = self._opened()
 
     def close(self) -> None:
         with self._lock:
-            self._database.close()
+            self._closed = True
+            if self._database is not None:
+                self._database.close()
 
     def add(self, events: Sequence[Event], sinks: Sequence[str]) -> None:
         """Numbers them and puts them on disk, pending with each of `sinks`; one that is there already is left alone."""
@@ -100,12 +115,12 @@ class Outbox:
 
         self._write(work, spare=0)
 
-    def pending(self, sink: str, limit: int) -> list[Message]:
-        """The oldest that `sink` has not had."""
+    def pending(self, sink: str, limit: int, after: int = 0) -> list[Message]:
+        """The oldest that `sink` has not had, of those behind the sequence `after`."""
         rows = self._read(
-            "SELECT sequence, id, body, written_ms FROM delivery JOIN message USING (sequence)"
-            " WHERE sink = ? AND state = 'pending' ORDER BY sequence LIMIT ?",
-            (sink, limit),
+            f"SELECT {MESSAGE} FROM delivery JOIN message USING (sequence)"
+            " WHERE sink = ? AND state = 'pending' AND sequence > ? ORDER BY sequence LIMIT ?",
+            (sink, after, limit),
         )
         return [Message(*row) for row in rows]
 
@@ -134,16 +149,18 @@ class Outbox:
         )
 
     def purge(self, before_ms: int, dead: bool = False) -> int:
-        """Forget events that ended before then and that every sink has had, or, with `dead`, will never have."""
+        """Forget events that ended before then and that every sink has had, or, with `dead`, will never have: the
+        oldest, FORGOTTEN messages at most. Returns how many."""
         kept = "('pending')" if dead else "('pending', 'dead')"
         gone = (
             "SELECT sequence FROM message AS m WHERE written_ms < ?"
             f" AND NOT EXISTS (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state IN {kept})"
             " AND EXISTS (SELECT 1 FROM message AS e WHERE e.event = m.event AND e.type = ? AND e.written_ms < ?)"
+            " ORDER BY written_ms LIMIT ?"
         )
 
         def work(database: sqlite3.Connection) -> int:
-            sequences = database.execute(gone, (before_ms, ENDED, before_ms)).fetchall()
+            sequences = database.execute(gone, (before_ms, ENDED, before_ms, FORGOTTEN)).fetchall()
             database.executemany("DELETE FROM delivery WHERE sequence = ?", sequences)
             database.executemany("DELETE FROM message WHERE sequence = ?", sequences)
             return len(sequences)
@@ -151,17 +168,21 @@ class Outbox:
         return self._write(work)
 
     def unended(self) -> list[Event]:
-        """The started messages of events that have no ended one."""
+        """The started messages of events that have no ended one. Of one that cannot be read, notify is told."""
         rows = self._read(
-            "SELECT body FROM message AS m WHERE type = ? AND NOT EXISTS"
+            f"SELECT {MESSAGE} FROM message AS m WHERE type = ? AND NOT EXISTS"
             " (SELECT 1 FROM message AS e WHERE e.event = m.event AND e.type = ?) ORDER BY sequence",
             (STARTED, ENDED),
         )
-        found = []
-        for (body,) in rows:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):  # another version wrote it
-                found.append(decode(body))
-        return found
+        events = [self._event(Message(*row)) for row in rows]
+        return [event for event in events if event is not None]
+
+    def _event(self, message: Message) -> Event | None:
+        try:
+            return message.event
+        except Rejected as error:
+            self._notify(f"{error.message}; its event stays without an end")
+            return None
 
     def clock_set(self, by_ms: int, now_ms: int) -> None:
         """The wall clock was set, `by_ms` forward (or back), to now_ms: what was written before keeps its age.
@@ -199,19 +220,17 @@ class Outbox:
         rows = self._read("SELECT sink, state, COUNT(*) FROM delivery GROUP BY sink, state")
         return {(sink, state): count for sink, state, count in rows}
 
-    def listed(self, limit: int, event: str | None = None, dead: bool = False) -> list[tuple[Event, list[Delivered]]]:
+    def listed(self, limit: int, event: str | None = None, dead: bool = False) -> list[tuple[Message, list[Delivered]]]:
         """The newest messages, oldest first: all, those of one event or message id, or those dead with some sink."""
         rows = self._read(
-            "SELECT sequence, body FROM message AS m WHERE (? IS NULL OR event = ? OR id = ?) AND (NOT ? OR EXISTS"
-            " (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state = 'dead'))"
+            f"SELECT {MESSAGE} FROM message AS m WHERE (? IS NULL OR event = ? OR id = ?) AND"
+            " (NOT ? OR EXISTS (SELECT 1 FROM delivery AS d WHERE d.sequence = m.sequence AND d.state = 'dead'))"
             " ORDER BY sequence DESC LIMIT ?",
-            (event, event, event, dead, limit),
+            (event, event, event, dead, min(limit, MOST_ROWS)),
         )
         about = "SELECT sink, state, attempts, error, since_ms FROM delivery WHERE sequence = ? ORDER BY sink"
-        return [
-            (decode(body), [Delivered(*row) for row in self._read(about, (sequence,))])
-            for sequence, body in reversed(rows)
-        ]
+        messages = [Message(*row) for row in reversed(rows)]
+        return [(one, [Delivered(*row) for row in self._read(about, (one.sequence,))]) for one in messages]
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
@@ -219,6 +238,12 @@ class Outbox:
         try:
             return self._connected()
         except sqlite3.DatabaseError as error:
+            if any(word in str(error) for word in PASSING):
+                raise EdgeclipError(
+                    f"cannot open the outbox {self._path}: {error}",
+                    "make room on its disk; then try again",
+                    UNAVAILABLE,
+                ) from error
             if not _is_damage(error):
                 raise ConfigError(
                     f"cannot open the outbox {self._path}: {error}", "check its owner, its permissions and its disk"
@@ -241,6 +266,10 @@ class Outbox:
         return database
 
     def _put_aside(self, error: sqlite3.Error) -> None:
+        if not self._mends:
+            raise DataError(
+                f"the outbox {self._path} is damaged: {error}", "the next run puts it aside and begins a new one"
+            ) from error
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
         for suffix in ("", "-wal", "-shm"):
             file = Path(f"{self._path}{suffix}")
@@ -250,55 +279,77 @@ class Outbox:
             old.unlink(missing_ok=True)
         self._notify(f"the outbox {self._path} is damaged ({error}): put aside as {aside}, a new one is begun")
 
+    @property
+    def _open(self) -> sqlite3.Connection:
+        """The connection; made anew where a damaged file was given up and no room was there for another."""
+        if self._database is None and not self._closed:
+            self._database = self._connected()
+        if self._database is None:
+            raise sqlite3.ProgrammingError("the outbox is closed")
+        return self._database
+
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, spare: int) -> Iterator[sqlite3.Connection]:
+        database = self._open
+        database.execute(f"PRAGMA max_page_count = {self.max_pages + spare}")
+        database.execute("BEGIN IMMEDIATE")
         try:
-            yield self._database
-            self._database.execute("COMMIT")
+            yield database
+            database.execute("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+            if database.in_transaction:
+                database.execute("ROLLBACK")
             raise
 
     def _write(self, work: Callable[[sqlite3.Connection], T], spare: int = SPARE_PAGES) -> T:
         """work, in one transaction; once more, on a new file, where this one turns out to be damaged."""
         with self._lock:
             try:
-                self._database.execute(f"PRAGMA max_page_count = {self.max_pages + spare}")
-                with self._transaction() as database:
+                with self._transaction(spare) as database:
                     return work(database)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._begin_anew(error)
-                with self._transaction() as database:
+                self._give_up(error)
+                with self._transaction(spare) as database:
                     return work(database)
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         with self._lock:
             try:
-                return self._database.execute(query, values).fetchall()
+                return self._open.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._begin_anew(error)
-                return self._database.execute(query, values).fetchall()
+                self._give_up(error)
+                return self._open.execute(query, values).fetchall()
 
-    def _begin_anew(self, error: sqlite3.Error) -> None:
-        self._database.close()
+    def _give_up(self, error: sqlite3.Error) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         self._put_aside(error)
-        self._database = self._connected()
 
 
-def existing_outbox(state: Path) -> closing[Outbox]:
-    """The outbox in a state directory, beside a run that may be using it. Raises ConfigError where there is none."""
+@contextmanager
+def existing_outbox(state: Path) -> Iterator[Outbox]:
+    """The outbox in a state directory, beside a run that may be using it; what is damaged is left to that run.
+
+    Raises ConfigError where there is none, DataError where it is damaged, EdgeclipError (UNAVAILABLE) where it stays
+    locked or the disk is full.
+    """
     path = state / OUTBOX
     if not path.is_file():
         raise ConfigError(
             f"no outbox in {state}: no run with --watch and a sink of events was there", "name --state DIR"
         )
-    return closing(Outbox(path))
+    try:
+        with closing(Outbox(path, mends=False)) as outbox:
+            yield outbox
+    except sqlite3.Error as error:
+        raise EdgeclipError(
+            f"the outbox {path}: {error}", "try again; where the disk is full, make room", UNAVAILABLE
+        ) from error
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -20,6 +20,7 @@ BATCH = 256
 RETRY_S = 2.0
 TIDY_S = 60.0
 CLOCK_SET_MS = 2 * 60_000  # more than that between two looks: the wall clock was set
+TURN_S = 0.01  # for the couriers, between two steps of forgetting
 KEEP_S = 7 * 86_400.0  # messages that every sink has had
 
 
@@ -47,6 +48,7 @@ class Writer:
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._failing = False
+        self._alone = False  # one of the last batch cannot be written: which?
         self._tidy_s, self._wall_ns = tidy_s, wall_ns
         self._tidy_at_s = time.monotonic() + tidy_s  # what waited for this start is tried before it is given up
         self._clocks_apart_ms = self._now_ms() - time.monotonic_ns() // 1_000_000
@@ -92,7 +94,8 @@ class Writer:
 
     def _commit(self) -> bool:
         """What waits, in one transaction; one message alone while there is hardly room."""
-        batch = list(self._waiting)[: 1 if self._failing else BATCH]
+        count = min(len(self._waiting), 1 if self._failing or self._alone else BATCH)
+        batch = [self._waiting[place] for place in range(count)]  # put() may append meanwhile
         try:
             self._outbox.add(batch, self._sinks)
         except (sqlite3.Error, OSError) as error:
@@ -102,8 +105,17 @@ class Writer:
                 self._notify(
                     f"events cannot be put on disk ({error}): {len(self._waiting)} wait in memory, tried again"
                 )
-            self._make_room()
+            if "full" in str(error):
+                self._make_room()
             return False
+        except ValueError as error:  # no UTF-8 or JSON can be made of a text in it: it would stand in the way for ever
+            self._alone = len(batch) > 1
+            if not self._alone:
+                self._waiting.popleft()
+                self.refused += 1
+                self._notify(f"the event message {batch[0].id} cannot be written, and is lost: {error}")
+            return True
+        self._alone = False
         for _ in batch:
             self._waiting.popleft()
         self.acknowledged += len(batch)
@@ -121,7 +133,9 @@ class Writer:
                 self._outbox.clock_set(set_by_ms, now_ms)
                 self._clocks_apart_ms += set_by_ms
             dead = self._outbox.expire(now_ms - round(self._give_up_s * 1000))
-            self._outbox.purge(now_ms - round(KEEP_S * 1000))
+            while self._outbox.purge(now_ms - round(KEEP_S * 1000)):
+                if self._stopping.wait(TURN_S):
+                    break
         except (sqlite3.Error, OSError) as error:
             self.failures += 1
             self._notify(f"the outbox cannot be tidied: {error}")
@@ -133,7 +147,7 @@ class Writer:
         return self._wall_ns() // 1_000_000
 
     def _make_room(self) -> None:
-        """Forget what every sink has had, whatever its age; where there is none, what was given up."""
+        """Forget the oldest that every sink has had, whatever its age; where there is none, what was given up."""
         now_ms = self._now_ms() + 1
         try:
             if not self._outbox.purge(now_ms) and (forgotten := self._outbox.purge(now_ms, dead=True)):

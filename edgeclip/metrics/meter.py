@@ -89,8 +89,8 @@ class Meter:
         self.ages.add(decision.age_ns / 1e9)
         self.decision_s.add(decided_s - self._deciding_s)
         self.sinks_s.add(done_s - decided_s)
+        self.last[decision.source] = decision  # before it is counted: a scrape asks for the last of what it counts
         self.decisions[decision.source] = self.decisions.get(decision.source, 0) + 1
-        self.last[decision.source] = decision
         self._decided_s = time.monotonic()
 
     # -- how it is -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from edgeclip.build.exporter import sample_images, write_tflite
 from edgeclip.build.graphs import ImageGraph
 from edgeclip.build.local import Local
 from edgeclip.build.measure import distance
-from edgeclip.build.quantize import dynamic, match, ordered_layers, rows_of
+from edgeclip.build.opened import rows_of
+from edgeclip.build.quantize import dynamic, match, ordered_layers
 from edgeclip.build.recipe import Quantization, Search, TFLite
 from edgeclip.build.sites import Graph, sites_of
 from edgeclip.build.tflite_rewrite import Rewriting, with_feeds
@@ -78,7 +79,7 @@ def test_smoothing_keeps_what_the_float_network_computes(graphs: Path, graph: Gr
     assert {one.site.origin for one in smoothed} >= {"norm"}
     assert all(one.after < one.before for one in smoothed)
     model = with_feeds((graphs / "image.tflite").read_bytes(), [one.feed for one in smoothed if one.feed])
-    assert np.allclose(rows_of(model, seen.judged), seen.reference, atol=2e-5)
+    assert np.allclose(rows_of(tflite.TFLiteGraph(model), seen.judged), seen.reference, atol=2e-5)
 
 
 def test_smoothing_and_rounding_take_error_off_and_are_told(graphs: Path, graph: Graph, seen: Sample) -> None:
@@ -89,7 +90,7 @@ def test_smoothing_and_rounding_take_error_off_and_are_told(graphs: Path, graph:
     assert [trial.remedy for trial in trials] == ["every position's own range", "smoothing", "weight rounding"]
     assert trials[1].kept
     assert 1.0 - trials[1].centred < 0.7 * (1.0 - trials[0].centred)
-    reached = distance(seen.reference, rows_of(model, seen.judged)).centred.mean
+    reached = distance(seen.reference, rows_of(tflite.TFLiteGraph(model), seen.judged)).centred.mean
     assert reached == pytest.approx(max(trial.centred for trial in trials if trial.kept))
     plain, untold = dynamic(source, graph, sites, None, matched, RECIPE, 0.0, np.inf, Silent())
     assert plain == tflite.quantize_dynamic(source, RECIPE.tflite)

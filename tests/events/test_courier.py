@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.events.courier import Courier, delay_s
+from edgeclip.events.courier import BATCH, Courier, delay_s
 from edgeclip.events.delivery import Message, Rejected, Unreachable
 from edgeclip.events.outbox import Outbox
 from events.made import event, until
@@ -82,6 +82,26 @@ def test_waits_while_the_sink_is_away_and_says_so_once(outbox: Outbox) -> None:
     assert [text.partition(";")[0] for text in told] == ["box: nobody there", "box is back"]
 
 
+def test_a_sink_that_opens_and_takes_nothing_is_away_and_said_once(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf(Box):
+        def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+            raise Unreachable("HTTP 503")
+
+    monkeypatch.setattr("edgeclip.events.courier.FIRST_DELAY_S", 0.001)
+    told: list[str] = []
+    box = Deaf()
+    outbox.add([event("x")], ["box"])
+    courier = Courier(box, outbox, told.append)
+    courier.start()
+    until(lambda: box.opened > 5)
+    assert (courier.state, courier.reconnects) == ("away", 0)
+    courier.stop()
+    courier.join(10)
+    assert told == ["box: HTTP 503; events wait in the outbox, tried again"]
+
+
 def test_a_sink_that_fails_now_and_then_is_not_left_alone_for_long(outbox: Outbox) -> None:
     class Shaky(Box):
         def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
@@ -91,12 +111,15 @@ def test_a_sink_that_fails_now_and_then_is_not_left_alone_for_long(outbox: Outbo
 
     box = Shaky()
     outbox.add([event(str(number)) for number in range(200)], ["box"])
-    courier = Courier(box, outbox, lambda text: None)
+    told: list[str] = []
+    courier = Courier(box, outbox, told.append)
     courier.start()
     until(lambda: courier.delivered == 200)
     assert courier._attempt <= 1
+    until(lambda: len(told) == 2)
     courier.stop()
     courier.join(10)
+    assert [text.partition(";")[0] for text in told] == ["box: HTTP 503", "box is back"]
 
 
 def test_a_refused_message_is_dead_and_holds_up_nothing(outbox: Outbox) -> None:
@@ -116,6 +139,12 @@ def test_a_refused_message_is_dead_and_holds_up_nothing(outbox: Outbox) -> None:
 def test_a_disk_that_is_full_holds_up_no_delivery(tmp_path: Path) -> None:
     class Full(Outbox):
         full = True
+        longest = 0
+
+        def pending(self, sink: str, limit: int, after: int = 0) -> list[Message]:
+            found = super().pending(sink, limit, after)
+            self.longest = max(self.longest, len(found))
+            return found
 
         def mark(self, *arguments: object) -> None:  # type: ignore[override]
             if self.full:
@@ -133,6 +162,7 @@ def test_a_disk_that_is_full_holds_up_no_delivery(tmp_path: Path) -> None:
     courier.stop()
     courier.join(10)
     assert len(box.had) == 100
+    assert outbox.longest <= BATCH  # not all that was delivered meanwhile, again and again
     outbox.close()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import cv2
 import numpy as np
 
 from edgeclip.events.media import CLIPS, Limits, Media
-from edgeclip.events.retention import remove_oldest
+from edgeclip.events.retention import CLOCK, Retention
 from edgeclip.types import Frame
 from events.made import until
 
@@ -110,19 +112,31 @@ def test_a_place_that_cannot_be_written_is_said_and_counted(tmp_path: Path) -> N
     assert len(told) == 1
 
 
-def test_the_oldest_go_beyond_size_and_age(tmp_path: Path) -> None:
-    now_s = time.time()
-    for index, name in enumerate(["day1/a.jpg", "day1/b.mp4", "day2/c.jpg", "day2/d.mp4"]):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes(1000))
-        os.utime(path, (now_s - 1000 + 50 * index, now_s - 1000 + 50 * index))
-    (tmp_path / "day2" / "notes.txt").write_text("not ours")
-    removed = remove_oldest(tmp_path, 2500, 10_000)
-    assert sorted(path.name for path in removed) == ["a.jpg", "b.mp4"]
-    assert not (tmp_path / "day1").exists()
-    assert [path.name for path in remove_oldest(tmp_path, 10_000, 880)] == ["c.jpg"]
-    assert (tmp_path / "day2" / "notes.txt").exists()
+def test_what_is_too_old_goes_though_nothing_happens(tmp_path: Path) -> None:
+    old = tmp_path / "2026-01-01" / "old.jpg"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (time.time() - 2 * 86_400, time.time() - 2 * 86_400))
+    (tmp_path / CLOCK).touch()
+    media = Media(tmp_path, Limits(days=1.0), None, print)
+    media.start()
+    until(lambda: not old.exists())
+    media.stop(10)
+
+
+def test_pictures_written_in_1970_are_there_when_the_network_has_set_the_clock(tmp_path: Path) -> None:
+    media = Media(tmp_path, Limits(), None, print)
+    wall_s = 1000.0
+    media._retention = Retention(tmp_path, 1e9, 30 * 86_400.0, lambda: wall_s)
+    media.start()
+    snapshot, _ = media.begin("event", shot(1))
+    assert snapshot is not None
+    until(Path(snapshot).exists)
+    os.utime(snapshot, (wall_s, wall_s))
+    wall_s = time.time()
+    media.begin("another", shot(2))
+    media.stop(10)
+    assert Path(snapshot).exists()
 
 
 def test_a_frame_that_no_jpeg_can_be_made_of_ends_nothing(tmp_path: Path) -> None:
@@ -147,3 +161,21 @@ def test_cameras_that_die_while_something_holds_leave_the_others_their_clips(tmp
         until(lambda: media._tasks.empty())
     assert media.begin("alive", shot(40))[1] is not None
     media.stop(10)
+
+
+def test_a_clip_that_finds_no_room_is_no_clip(tmp_path: Path) -> None:
+    """In a process that may write no file beyond 20 kB, as a full disk would not let it."""
+    code = f"""
+import resource
+from pathlib import Path
+import cv2
+import numpy as np
+from edgeclip.events.media import Picture, write_mp4
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+write_mp4(Path({str(tmp_path / "day" / "clip.mp4")!r}), [Picture(step * 125_000_000, jpeg) for step in range(20)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "not all of the clip was written" in done.stderr
+    assert list((tmp_path / "day").iterdir()) == []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import UNAVAILABLE, ConfigError
 from edgeclip.events.event import STARTED
-from edgeclip.events.outbox import Outbox
+from edgeclip.events.outbox import FORGOTTEN, Outbox
 from events.made import both, event
 
 FUTURE_MS = 10**15
@@ -46,7 +46,7 @@ def test_a_message_that_is_there_is_not_added_again(outbox: Outbox) -> None:
 
 
 def test_every_commit_is_fsynced(outbox: Outbox) -> None:
-    database = outbox._database
+    database = outbox._open
     assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -56,7 +56,7 @@ def test_what_add_returned_for_survives_kill_9(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from events.made import event
-from edgeclip.events.outbox import Outbox
+from edgeclip.events.outbox import FORGOTTEN, Outbox
 outbox = Outbox(Path({str(tmp_path / "outbox.sqlite")!r}))
 for number in range(10**9):
     outbox.add([event(str(number))], ["a"])
@@ -97,11 +97,11 @@ def test_a_file_that_is_damaged_while_it_is_used_is_put_aside(tmp_path: Path) ->
     told: list[str] = []
     outbox = Outbox(path, notify=told.append)
     outbox.add([event(str(number)) for number in range(300)], ["a"])
-    outbox._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    outbox._open.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as stream:
         stream.seek(4096)
         stream.write(os.urandom(path.stat().st_size - 4096))
-    outbox._database.execute("PRAGMA shrink_memory")
+    outbox._open.execute("PRAGMA shrink_memory")
     other = sqlite3.connect(path)  # a write by another connection makes the first drop its cache
     other.execute("PRAGMA user_version = 7")
     other.close()
@@ -114,6 +114,27 @@ def test_a_file_that_is_damaged_while_it_is_used_is_put_aside(tmp_path: Path) ->
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot open the outbox"):
         Outbox(tmp_path / "missing" / "outbox.sqlite")
+
+
+@pytest.mark.parametrize("there_already", [False, True])
+def test_a_disk_that_is_full_at_the_start_may_be_tried_again(there_already: bool, tmp_path: Path) -> None:
+    """Exit code 78 would keep systemd from it. In a process that may write nothing, as a full disk would not let it."""
+    path = tmp_path / "outbox.sqlite"
+    if there_already:
+        Outbox(path).close()
+    code = f"""
+import resource
+from pathlib import Path
+from edgeclip.errors import EdgeclipError
+from edgeclip.events.outbox import Outbox
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    Outbox(Path({str(path)!r}))
+except EdgeclipError as error:
+    print(error.exit_code, error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"{UNAVAILABLE} cannot open the outbox {path}: disk ")
 
 
 def test_full_is_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
@@ -145,6 +166,7 @@ def test_forgets_only_what_has_ended_and_was_delivered(outbox: Outbox) -> None:
     outbox.mark("a", [1, 2, 3], "delivered")
     assert outbox.purge(0) == 0
     assert outbox.purge(FUTURE_MS) == 2
+    assert outbox.purge(FUTURE_MS) == 0
     assert [message.id for message, _ in outbox.listed(10)] == ["holding-started", "pending-started", "pending-ended"]
     assert [message.data.event for message in outbox.unended()] == ["holding"]
     assert outbox.unended()[0].type == STARTED
@@ -185,3 +207,44 @@ def test_of_damaged_files_the_newest_two_are_kept(tmp_path: Path) -> None:
     left = sorted(tmp_path.glob("*.damaged-*"))
     assert len(left) <= 6
     assert any(file.stat().st_size for file in left)
+
+
+def test_the_start_of_an_event_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite", notify=told.append)) as outbox:
+        outbox.add([event("x"), event("y")], ["a"])
+        outbox._open.execute("UPDATE message SET body = 'x' WHERE sequence = 1")
+        assert [one.data.event for one in outbox.unended()] == ["y"]
+    assert told[0].startswith("row 1 of the outbox, x-started, is no message of this version")
+
+
+def test_a_long_history_is_forgotten_a_little_at_a_time_the_oldest_first(outbox: Outbox, tmp_path: Path) -> None:
+    """One transaction as long as the file would need as much room beside it, and hold up everybody meanwhile."""
+    for begin in range(0, 3000, 500):
+        outbox.add([message for number in range(begin, begin + 500) for message in both(f"{number:05d}")], ["a"])
+    outbox.mark("a", range(1, 6001), "delivered")
+    assert outbox.purge(FUTURE_MS) == FORGOTTEN
+    assert outbox.listed(10_000)[0][0].sequence == FORGOTTEN + 1
+    outbox._open.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    while outbox.purge(FUTURE_MS):
+        pass
+    assert outbox.listed(10) == []
+    assert (tmp_path / "outbox.sqlite-wal").stat().st_size < 5_000_000
+
+
+def test_no_room_for_a_new_file_after_damage_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(outbox: Outbox) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite")) as outbox:
+        with monkeypatch.context() as patch:
+            patch.setattr(Outbox, "_connected", full)
+            outbox._give_up(sqlite3.DatabaseError("malformed"))
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                outbox.add([event("x")], ["a"])
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                outbox.depths()
+        outbox.add([event("x")], ["a"])
+        assert outbox.depths() == {("a", "pending"): 1}
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        outbox.depths()

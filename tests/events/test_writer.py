@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -91,6 +93,41 @@ def test_room_is_made_by_forgetting_what_was_delivered(outbox: Outbox) -> None:
     assert wrote.failures > 0
     assert wrote.refused == 0
     assert wrote.acknowledged == 300
+
+
+def test_a_lock_is_no_full_disk_and_nothing_is_forgotten_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeclip.events.outbox.BUSY_S", 0.01)
+    with contextlib.closing(Outbox(tmp_path / "outbox.sqlite")) as outbox:
+        outbox.add([*both("delivered"), *both("dead")], ["a"])
+        outbox.mark("a", [1, 2], "delivered")
+        outbox.mark("a", [3, 4], "dead")
+        told: list[str] = []
+        wrote = writer(outbox, told)
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            wrote.start()
+            wrote.put(event("x"))
+            until(lambda: wrote.failures)
+            other.execute("ROLLBACK")
+            until(lambda: wrote.acknowledged == 1)
+        wrote.stop(10)
+        assert len(outbox.listed(10)) == 5
+        assert "locked" in told[0]
+
+
+def test_what_cannot_be_written_at_all_is_refused_and_holds_up_nothing(outbox: Outbox) -> None:
+    told: list[str] = []
+    wrote = writer(outbox, told)
+    for name in ("a", "\udcff", "b"):
+        wrote.put(event(name))
+    wrote.start()
+    until(lambda: wrote.acknowledged == 2)
+    wrote.stop(10)
+    assert wrote.refused == 1
+    assert [message.id for message in outbox.pending("a", 10)] == ["a-started", "b-started"]
+    assert "cannot be written, and is lost" in told[0]
 
 
 def test_a_clock_that_the_network_sets_gives_up_nothing(outbox: Outbox) -> None:

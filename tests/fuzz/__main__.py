@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,7 @@ def main() -> int:
         ROW.format("target", "generator", "inputs", "refused", "accepted", "crashes", "hangs", "stray", "rate", "peak")
     )
     begun_s = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="edgeclip-fuzz-", dir=scratch()) as work:
         campaign = Campaign(
             Path(work),

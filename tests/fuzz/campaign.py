@@ -83,21 +83,37 @@ class Campaign:
     limit_s: float = 20.0
     on_end: Callable[[Outcome], None] = print
 
+    def __post_init__(self) -> None:
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._stopping = False
+
     def run(self, jobs: Sequence[tuple[str, str, int]], processes: int) -> list[Outcome]:
+        """Where it is cut short, by Ctrl-C or SystemExit, the children end with it."""
         # The longest first, so that both processors are busy to the end.
         slow = {"film": 20, "config": 5, "watches": 5, "picture": 2}
         order = sorted(jobs, key=lambda job: -job[2] * slow.get(job[0], 1))
         with ThreadPoolExecutor(processes) as pool:
-            ended = dict(zip(order, pool.map(self._job, order), strict=True))
+            try:
+                ended = dict(zip(order, pool.map(self._job, order), strict=True))
+            except BaseException:
+                self._stop()
+                raise
         return [ended[job] for job in jobs]
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for child in tuple(self._children):
+            child.kill()
 
     def _job(self, job: tuple[str, str, int]) -> Outcome:
         target, generator, count = job
         outcome, begun_s = Outcome(target, generator), time.monotonic()
-        while outcome.executed < count:
+        while outcome.executed < count and not self._stopping:
             folder = self.work / f"{target}-{generator}-{outcome.executed}"
             before = outcome.executed
             self._child(folder, outcome, count)
+            if self._stopping:
+                return outcome
             if outcome.executed == before:
                 log = (folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"fuzz: {target} by {generator} does not start:\n{log}")
@@ -112,11 +128,22 @@ class Campaign:
         folder.mkdir(parents=True)
         record = Record(folder / "record")
         facts = {"target": outcome.target, "generator": outcome.generator, "folder": str(folder), "out": str(self.out)}
-        numbers = {"seed": self.seed, "first": outcome.executed, "count": count - outcome.executed}
+        numbers = {
+            "seed": self.seed,
+            "first": outcome.executed,
+            "count": count - outcome.executed,
+            "parent": os.getpid(),
+        }
         command = [sys.executable, "-X", "faulthandler", "-m", WORKER, json.dumps({**facts, **numbers})]
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, cwd=folder)
+        self._children.add(child)
+        if self._stopping:  # since the last look
+            child.kill()
         hung = self._hung(child, record)
+        self._children.discard(child)
+        if self._stopping:
+            return
         for field in ("executed", "accepted", "refused", "crashes", "stray"):
             setattr(outcome, field, getattr(outcome, field) + record[field])
         if hung or (child.returncode != 0 and record["began_ns"]):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +103,41 @@ def test_a_death_and_a_hang_are_seen_and_the_campaign_goes_on(tmp_path: Path, mo
     assert (outcome.executed, outcome.crashes, outcome.hangs) == (6, 1, 1)
     kept = {path.name.rsplit("-", 1)[0]: path.read_bytes() for path in (tmp_path / "found").glob("*[!t]")}
     assert kept == {"labels-death": b"2", "labels-hang": b"4"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_ends_a_campaign_ends_its_children(number: signal.Signals, tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent)))}
+    command = [sys.executable, "-m", "fuzz", "1000000", "--target", "labels", "--target", "watches", "--no-atheris"]
+    command += ["--processes", "2", "--out", str(tmp_path / "found")]
+    campaign = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until(lambda: len(children(campaign.pid)) == 2)
+        workers = children(campaign.pid)
+        time.sleep(1.0)  # into their work
+        work = next(path for path in Path(f"/proc/{workers[0]}/cwd").resolve().parents if "fuzz-" in path.name)
+        campaign.send_signal(number)
+        campaign.communicate(timeout=30)
+        until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    finally:
+        campaign.kill()
+    assert campaign.returncode != 0
+    assert not (tmp_path / "found").exists()  # a child that is killed is no crash
+    assert work.exists() == (number == signal.SIGKILL)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def children(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.02)
 
 
 DOOMED = """

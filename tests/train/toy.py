@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
 
 COLOURS = {
@@ -30,6 +31,10 @@ TOWERS: dict[str, Any] = {
     "size": 16,
     "dim": 8,
 }
+BOTH: dict[str, Any] = {
+    "name": "pairs", "train": ["image", "text"], "batch": 16, "learning_rate": 3e-3, "crop": [0.5, 1.0],
+}  # fmt: skip
+BRIEF = {**BOTH, "batch": 32, "epochs": 1}
 
 
 def pictures(each: int, seed: int = 0, names: Sequence[str] = tuple(COLOURS)) -> list[Picture]:
@@ -115,3 +120,11 @@ def write_teachers(folder: Path, made: Sequence[Picture], stem: str = "train", d
     features[-1] = features[0] + 0.2 * random.normal(size=20)  # crimson means nearly what red does
     np.savez(folder / "text.npz", keys=np.array(phrases), embeddings=features.astype(np.float16))
     return {kind: str(folder / f"{kind}.npz") for kind in ("image", "bank", "text")}
+
+
+def history(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def saved(out: Path) -> dict[str, Any]:
+    return torch.load(out / "state.pt", weights_only=True)  # type: ignore[no-any-return]

@@ -61,12 +61,13 @@ class Mqtt:
         self._discovery = address.options.get("discovery", "homeassistant").strip("/")
         self._client: paho.Client | None = None
         self._answers: list[ReasonCode] = []  # to the present connection
+        self._refusals: dict[int, str] = {}  # by the id of its packet; MQTT 5 alone says so
         self._holding: dict[str, set[str]] = {}  # watch -> events under way, as far as it was told
         self._announced: tuple[str, ...] | None = None
 
     def open(self) -> None:
         client = self._client = self._new_client()
-        self._answers, self._announced = [], None
+        self._answers, self._refusals, self._announced = [], {}, None
         host = self._address.host
         try:
             client.connect(host, self._port, KEEPALIVE_S)
@@ -84,10 +85,11 @@ class Mqtt:
         self._announce()
 
     def deliver(self, messages: Sequence[Message], done: Callable[[Message], object]) -> None:
+        events = [message.event for message in messages]  # none is sent where one cannot be read
         waiting = []
-        for message in messages:
+        for message, event in zip(messages, events, strict=True):
             waiting.append((message, self._publish(f"{self._prefix}/events", message.body, retain=False)))
-            self._show(message.event)
+            self._show(event)
         self._correct(now=self._now())
         deadline_s = time.monotonic() + self._timeout_s
         for message, info in waiting:
@@ -131,11 +133,17 @@ class Mqtt:
             client.username_pw_set(self._address.user, self._password or None)
         if self._tls is not None:
             client.tls_set_context(self._tls)
-        client.on_connect = self._on_connect
+        client.on_connect, client.on_publish = self._on_connect, self._on_publish
         return client
 
     def _on_connect(self, client: paho.Client, user: object, flags: object, answer: ReasonCode, rest: object) -> None:
         self._answers.append(answer)
+
+    def _on_publish(
+        self, client: paho.Client, user: object, packet: int, answer: ReasonCode, properties: object
+    ) -> None:
+        if answer.is_failure:
+            self._refusals[packet] = str(answer)
 
     def _publish(self, topic: str, body: bytes, *, retain: bool) -> paho.MQTTMessageInfo:
         info = self._connected.publish(topic, body, 1, retain)
@@ -150,6 +158,8 @@ class Mqtt:
             if time.monotonic() > deadline_s:
                 raise Unreachable(f"{self._address.host}:{self._port} has not acknowledged a message")
             info.wait_for_publish(0.1)
+        if info.mid in self._refusals:
+            raise Unreachable(f"{self._address.host}:{self._port} refuses a message: {self._refusals[info.mid]}")
 
     def _show(self, event: Event) -> None:
         """The watch's retained topics, as of this message."""

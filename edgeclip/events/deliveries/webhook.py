@@ -13,10 +13,13 @@ also be in $EDGECLIP_WEBHOOK_KEY. A login in the address becomes basic authentic
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
+import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -33,11 +36,40 @@ OPTIONS = ("key_file", "ca", "timeout_s")
 KEY = "EDGECLIP_WEBHOOK_KEY"
 REFUSED = frozenset({400, 413, 415, 422})
 TIMEOUT_S = 10.0
+LONGEST = 3.0  # times timeout_s, which is of one step: for an answer that trickles in
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: Any, **keywords: Any) -> None:
         return None  # the answer becomes an HTTPError
+
+
+class _Kept(urllib.request.AbstractHTTPHandler):
+    """Keeps the connection of a handler's present request, to be cut from another thread."""
+
+    connection: http.client.HTTPConnection | None = None
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> Any:
+        def connect(*arguments: Any, **keywords: Any) -> http.client.HTTPConnection:
+            made: http.client.HTTPConnection = http_class(*arguments, **keywords)
+            self.connection = made
+            return made
+
+        return super().do_open(connect, req, **options)
+
+    def cut(self) -> None:
+        opened = self.connection.sock if self.connection is not None else None
+        if opened is not None:
+            with contextlib.suppress(OSError):  # it is closed already
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+class _Http(_Kept, urllib.request.HTTPHandler):
+    pass
+
+
+class _Https(_Kept, urllib.request.HTTPSHandler):
+    pass
 
 
 class Webhook:
@@ -53,10 +85,8 @@ class Webhook:
         if address.user:
             login = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {login}"
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if address.scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(context=_tls(address.options.get("ca"))))
-        self._open = urllib.request.build_opener(*handlers).open
+        self._handler = _Https(context=_tls(address.options.get("ca"))) if address.scheme == "https" else _Http()
+        self._open = urllib.request.build_opener(_NoRedirect(), self._handler).open
 
     def open(self) -> None:
         return
@@ -77,9 +107,11 @@ class Webhook:
         if self._key:
             headers["Edgeclip-Signature"] = signature(self._key, int(time.time()), message.body)
         request = urllib.request.Request(self._url, message.body, headers, method="POST")
+        too_long = threading.Timer(LONGEST * self._timeout_s, self._handler.cut)
+        too_long.daemon = True
+        too_long.start()
         try:
-            with self._open(request, timeout=self._timeout_s) as answer:
-                answer.read(1 << 16)
+            self._open(request, timeout=self._timeout_s).close()  # its status is all there is to know
         except urllib.error.HTTPError as error:
             with error:
                 reason = f"HTTP {error.code} {error.reason}"
@@ -87,6 +119,8 @@ class Webhook:
         except (OSError, http.client.HTTPException) as error:
             said = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
             raise Unreachable(f"no answer: {said}") from error  # what http.client says may quote the path
+        finally:
+            too_long.cancel()
 
 
 def signature(key: bytes, unix_s: int, body: bytes) -> str:

@@ -17,7 +17,7 @@ from mosquitto import Mosquitto, Subscriber, binary
 
 from edgeclip.events.deliveries.homeassistant import slug
 from edgeclip.events.deliveries.mqtt import Mqtt
-from edgeclip.events.delivery import Message, Unreachable
+from edgeclip.events.delivery import Message, Rejected, Unreachable
 from edgeclip.events.event import ENDED
 
 HASHED = (  # of "secret", by mosquitto_passwd
@@ -53,6 +53,33 @@ def test_messages_states_and_availability(broker: Mosquitto, version: str) -> No
         until(lambda: later.on("site/cam/watch/door_open/state") == [b"ON"])
         until(lambda: later.on("site/cam/availability") == [b"offline"])
         assert not later.on("site/cam/events")
+
+
+def test_what_cannot_be_read_is_refused_and_nothing_beside_it_sent_twice(broker: Mosquitto) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/x", setting())
+    with Subscriber(broker.port) as heard:
+        sink.open()
+        bad = Message(2, "bad-started", b"no JSON", 0)
+        with pytest.raises(Rejected, match=r"row 2 of the outbox, bad-started, ") as refused:
+            sink.deliver([row(1), bad, row(3)], lambda message: None)
+        assert refused.value.rejected == bad
+        sink.deliver([row(1), row(3)], lambda message: None)
+        until(lambda: len(heard.on("x/events")) == 2)
+        sink.close()
+    assert heard.on("x/events") == [row(1).body, row(3).body]
+
+
+def test_a_message_that_mqtt_5_refuses_is_not_delivered(tmp_path: Path) -> None:
+    (tmp_path / "acl").write_text("topic readwrite x/availability\ntopic readwrite homeassistant/#\n")
+    (tmp_path / "acl").chmod(0o600)
+    done: list[Message] = []
+    with Mosquitto(tmp_path, f"allow_anonymous true\nacl_file {tmp_path / 'acl'}\n") as broker:
+        sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/x?version=5", setting())
+        sink.open()
+        with pytest.raises(Unreachable, match="refuses a message: Not authorized"):
+            sink.deliver([row(1)], done.append)
+        sink.close()
+    assert not done
 
 
 def test_late_messages_do_not_leave_a_watch_as_it_no_longer_is(broker: Mosquitto) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,3 +106,29 @@ def test_nobody_there_is_tried_again(server: Server) -> None:
     with pytest.raises(Unreachable, match="no answer"):
         Webhook(f"{url}/", setting()).deliver([row(1)], print)
     server.__init__()  # type: ignore[misc]  # for the fixture to close
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HT"]
+)
+def test_an_answer_that_trickles_holds_up_nothing_for_long(begin: bytes) -> None:
+    """A byte every 50 ms, for 10 s: each comes well before the time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        trickle = threading.Thread(target=trickling, args=(listening, begin))
+        trickle.start()
+        began_s = time.monotonic()
+        hook = Webhook(f"http://127.0.0.1:{listening.getsockname()[1]}/?timeout_s=0.3", setting())
+        with pytest.raises(Unreachable) if begin == b"HT" else contextlib.nullcontext():
+            hook.deliver([row(1)], print)
+        assert time.monotonic() - began_s < 5
+        trickle.join()
+
+
+def trickling(listening: socket.socket, begin: bytes) -> None:
+    connection, _ = listening.accept()
+    with connection, contextlib.suppress(OSError):  # when the other side has gone
+        connection.recv(65_536)
+        connection.sendall(begin)
+        for _ in range(200):
+            connection.sendall(b"x")
+            time.sleep(0.05)
