@@ -1,4 +1,4 @@
-"""What glibc keeps of a process's memory that is to run for months: how many heaps, and what is free in them."""
+"""What glibc keeps of a process's memory that is to run for months: how many heaps, what is in them, what is free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 import time
 
 ARENAS = 2  # the frame loop's and one for all the others
-M_ARENA_MAX = -8  # mallopt(3)
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
+APART_BYTES = 128 << 10  # glibc's own beginning, which it raises to the size of what was freed
 GIVE_BACK_S = 60.0
 
 
@@ -19,6 +20,16 @@ def limit_arenas(count: int = ARENAS) -> bool:
     an hour of faults, 10 MB (benchmarks/LOG.md).
     """
     return bool(_called("mallopt", M_ARENA_MAX, count))
+
+
+def keep_frames_apart(size: int = APART_BYTES) -> bool:
+    """Give what is larger than `size` bytes, as frames are, memory of its own, which goes back to the system whole.
+
+    glibc begins like that and then changes its mind: once one frame was freed, those of its size come out of the heap,
+    among small things that stay. With every reconnect the gaps come to lie differently, and the heap grows. It costs a
+    page fault for every 4 KB of a frame (benchmarks/LOG.md). False where malloc is not glibc's.
+    """
+    return bool(_called("mallopt", M_MMAP_THRESHOLD, size))
 
 
 def give_back() -> bool:

@@ -60,6 +60,24 @@ print(before - resident_kb())
 """
 
 
+APART = """
+import ctypes, sys
+from edgeclip.arenas import keep_frames_apart
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+if sys.argv[1] == "apart":
+    assert keep_frames_apart()
+FRAME = 320 * 240 * 3
+libc.free(libc.malloc(FRAME))
+spans = [line.split() for line in open("/proc/self/maps")]
+address = libc.malloc(FRAME)
+spans += [line.split() for line in open("/proc/self/maps")]
+heaps = [span[0].split("-") for span in spans if span[-1] == "[heap]"]
+print(int(any(int(begin, 16) <= address < int(end, 16) for begin, end in heaps)))
+"""
+
+
 def said(program: str, *arguments: str) -> int:
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -74,6 +92,12 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another ma
 def test_threads_share_two_heaps() -> None:
     assert said(THREADS, "as it is") > 5
     assert said(THREADS, "limited") <= 2
+
+
+@glibc
+def test_a_frame_after_a_frame_does_not_come_out_of_the_heap() -> None:
+    assert said(APART, "as it is") == 1
+    assert said(APART, "apart") == 0
 
 
 @glibc

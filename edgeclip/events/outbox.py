@@ -25,6 +25,7 @@ State = Literal["pending", "delivered", "dead"]
 T = TypeVar("T")
 
 OUTBOX = "outbox.sqlite"  # in the state directory
+CACHE_KB = 256  # of pages: the usual 2 MB fill up within the hour, and are never given back
 BUSY_S = 10.0
 PAGE_BYTES = 4096
 KEPT_ASIDE = 2  # damaged files, each with its -wal and -shm
@@ -256,6 +257,7 @@ class Outbox:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if sound != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {sound}")
