@@ -149,6 +149,8 @@ def _check_flag(key: str, value: Any) -> None:
 
 def _complaint(error: msgspec.ValidationError) -> str:
     text = str(error).partition(" - at ")[0].replace(" | null", "")
+    if "length >= 1" in text:
+        return "it is empty"
     return text[:1].lower() + text[1:]
 
 
