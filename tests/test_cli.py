@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,14 @@ def test_a_misspelt_word_is_answered_with_the_nearest(words: str, said: str, mea
     assert ("did you mean" in told) == bool(meant)
     assert meant in told
     assert "--help` lists" in told
+
+
+@pytest.mark.parametrize("words", ["run clip.mp4", "run --source a.jpg b.jpg --label dog", "capture clip.mp4 --out x"])
+def test_a_source_without_its_option_is_told_the_option(words: str, capsys: Captured) -> None:
+    assert main(words.split()) == USAGE
+    said = complaint(capsys)
+    assert re.search(r"its option: --source (clip\.mp4|b\.jpg)", said)
+    assert "quoted" in said
 
 
 @pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])
@@ -421,6 +430,58 @@ def test_a_signal_ends_a_run_cleanly_with_a_summary(
     assert cv2.VideoCapture(str(recording)).read()[0]
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("form", ["--json", "--top 1"])
+def test_a_closed_stream_is_no_trouble(closed: str, form: str, tiny_path: Path, clip: Path, tmp_path: Path) -> None:
+    words = program("run", "--source", clip, "--label", "dog", "--bundle", tiny_path, *form.split())
+    words += ["--sink", f"decisions:{tmp_path / 'out.jsonl'}"]
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.join(words)} {closed}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == list(range(25))  # and nothing else was written into it
+
+
+def test_a_bad_picture_in_a_folder_is_told_after_all_others(
+    tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number in (1, 3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((120, 160, 3), 80 * number, np.uint8))
+    (folder / "2.png").write_bytes(b"no picture")
+    options = ["--label", "dog", "--bundle", str(tiny_path), "--json", "--snapshot", str(tmp_path / "out.png")]
+    assert main(["run", "--source", str(folder), *options]) == BAD_DATA
+    said = capfd.readouterr()
+    named = [json.loads(line)["picture"] for line in said.out.splitlines()]
+    assert named == [str(folder / "1.png"), str(folder / "3.png")]
+    assert "1 of 3 pictures could not be read" in said.err
+    assert cv2.imread(str(tmp_path / "out.png"))[0, 0].tolist() == [240, 240, 240]
+
+
+@pytest.mark.parametrize("moment", ["edgeclip.commands", "argparse"])
+def test_ctrl_c_before_there_is_a_command_ends_it_quietly(moment: str) -> None:
+    code = f"""
+import argparse, sys, edgeclip.__main__ as program
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {moment!r}:
+            raise KeyboardInterrupt
+if {moment!r} == "argparse":
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+    argparse.ArgumentParser.add_subparsers = interrupt
+else:
+    sys.meta_path.insert(0, Interrupting())
+sys.exit(program.start())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_leaves_ends_the_run_quietly(tiny_path: Path, clip: Path, labels: Path) -> None:
     options = ("--source", clip, "--labels", labels, "--bundle", tiny_path, "--realtime", "--json")
     with subprocess.Popen(program("run", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
@@ -560,6 +621,9 @@ def test_eval_says_its_figures_as_json_and_as_text(tiny_path: Path, tmp_path: Pa
     assert 0 <= figures["top1"] <= figures["top5"] == 1
     assert main(arguments) == 0
     assert "of 2 pictures among 2 labels" in capsys.readouterr().out
+    (tmp_path / "labels.txt").write_text("dog\n")
+    assert main([*arguments, "--labels", str(tmp_path / "labels.txt")]) == 0
+    assert "left out: 1 pictures" in capsys.readouterr().out
 
 
 def test_inspect(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:

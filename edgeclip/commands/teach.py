@@ -74,7 +74,7 @@ def _teach(label: str, json: bool = False, bundle: str | None = None, shots: Seq
     if json:
         print_json(msgspec.to_builtins(outcome))
         return OK
-    again = f", {outcome.again} known before" if outcome.again else ""
+    again = f", {outcome.again} as those known before, or twice" if outcome.again else ""
     print(f"{outcome.label}: {outcome.new} new shots{again}; {outcome.shots - len(outcome.left_out)} in use")
     for shot in outcome.left_out:
         print(f"  left out {shot.id} {shot.origin}: {shot.left_out}")

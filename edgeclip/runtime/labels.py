@@ -10,6 +10,7 @@ The first ': ' ends the name, ' | ' separates the label's own prompts. Everythin
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import unicodedata
@@ -29,6 +30,7 @@ _NAME_END = re.compile(r":(?:\s+|$)")
 _PROMPT_END = re.compile(r"(?:^|(?<=\s))\|(?=\s|$)")
 _FORBIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and paragraph separators
 _BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # these reorder a terminal's line
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BOM = "\ufeff"
 
 
@@ -119,6 +121,10 @@ def _decode(raw_line: bytes, where: str, *, first: bool) -> str:
     try:
         line = raw_line.decode("utf-8")
     except UnicodeDecodeError as error:
+        if first and raw_line.startswith(_UTF16):
+            raise DataError(
+                f"{where}: this is UTF-16, as some editors save it", "save it with UTF-8 encoding"
+            ) from error
         raise DataError(
             f"{where}: byte {error.start + 1} of the line is not UTF-8", "save the file with UTF-8 encoding"
         ) from error

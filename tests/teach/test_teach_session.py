@@ -112,7 +112,7 @@ def test_within_folders_what_is_unreadable_is_told_and_passed_over(
         (["x" * 2000, "SHOTS"], USAGE, "2000 characters"),
         ([" ", "SHOTS"], USAGE, "empty"),
         (["dog: a dog | a puppy", "SHOTS"], USAGE, "name alone"),
-        (["dog"], USAGE, "give pictures, or a source"),
+        (["dog"], USAGE, "neither pictures nor a source"),
         (["dog", "SHOTS", "--source", "demo"], USAGE, "not both"),
     ],
 )
@@ -144,7 +144,7 @@ def test_forgetting(tiny: Bundle, shots: Path, state: Path, tiny_path: Path, cap
     assert [label["label"] for label in listed["labels"]] == ["cat", "tree"]
     path = shots_path(state, tiny.manifest.space)
     assert len(read_thumbnails(path)) == 12
-    with pytest.raises(DataError, match="'dog' was taught to this model") as caught:
+    with pytest.raises(DataError, match="'dog' was never taught to this model") as caught:
         forget("dog", None, tiny, state)
     assert "edgeclip taught" in caught.value.hint
 
