@@ -113,7 +113,7 @@ def test_within_folders_what_is_unreadable_is_told_and_passed_over(
         ([" ", "SHOTS"], USAGE, "empty"),
         (["dog: a dog | a puppy", "SHOTS"], USAGE, "name alone"),
         (["dog"], USAGE, "neither pictures nor a source"),
-        (["dog", "SHOTS", "--source", "demo"], USAGE, "not both"),
+        (["dog", "SHOTS", "--source", "demo"], USAGE, "both pictures and a source"),
     ],
 )
 def test_bad_input(

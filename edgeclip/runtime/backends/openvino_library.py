@@ -1,4 +1,4 @@
-"""OpenVINO without its telemetry: importing OpenVINO with that tells Google Analytics, and leaves a number in ~/intel."""
+"""OpenVINO without its telemetry, which would tell Google Analytics of each import, and leave a number in ~/intel."""
 
 from __future__ import annotations
 
