@@ -149,6 +149,14 @@ def test_forgetting(tiny: Bundle, shots: Path, state: Path, tiny_path: Path, cap
     assert "edgeclip taught" in caught.value.hint
 
 
+def test_after_all_was_forgotten_it_can_be_taught_again(tiny: Bundle, shots: Path, state: Path) -> None:
+    for _ in range(2):
+        assert teach(TeachOptions("dog", (str(shots / "dog"),)), tiny, state).new == 6
+        assert forget("dog", None, tiny, state) == 6
+    assert taught(tiny, state).labels == ()
+    assert read_thumbnails(shots_path(state, tiny.manifest.space)) == []
+
+
 def test_another_models_shots_are_refused(tiny: Bundle, shots: Path, state: Path) -> None:
     teach(TeachOptions("dog", (str(shots / "dog"),)), tiny, state)
     path = shots_path(state, tiny.manifest.space)
