@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import importlib
 import inspect
@@ -127,6 +128,19 @@ def test_a_source_without_its_option_is_told_the_option(words: str, capsys: Capt
     said = complaint(capsys)
     assert re.search(r"its option: --source (clip\.mp4|b\.jpg)", said)
     assert "quoted" in said
+
+
+def test_help_explains_every_option_and_argument() -> None:
+    def explained(parser: argparse.ArgumentParser) -> Iterator[str]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    yield from explained(below)
+            else:
+                assert action.help, f"{parser.prog}: {action.option_strings or action.dest}"
+                yield action.help
+
+    assert len(list(explained(make_parser()))) > 150
 
 
 @pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])

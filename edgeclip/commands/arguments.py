@@ -8,7 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
+BACKEND_HELP = (
+    "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx (default: the bundle's "
+    "first that this device has)"
+)
+THREADS_HELP = "threads of the engine (default: one less than there are cores, at most 4)"
 
 
 def add_command(
@@ -26,7 +30,7 @@ def add_command(
     return parser
 
 
-def add_no_taught(parser: argparse.ArgumentParser) -> None:
+def add_no_taught(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from edgeclip.commands.arguments import (
     BACKEND_HELP,
     BUNDLE_HELP,
+    THREADS_HELP,
     add_command,
     at_least_one,
     camera,
@@ -37,14 +38,19 @@ def add_capture(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="keep at most N frames (default: 512)")
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
-    parser.add_argument("--fps", type=positive, metavar="N", help="look at no more than N frames a second")
+    parser.add_argument(
+        "--fps", type=positive, metavar="N", help="look at no more than N frames a second (default: all)"
+    )
     parser.add_argument("--seconds", type=positive, metavar="S", help="end after S seconds")
     parser.add_argument("--patience", type=positive, metavar="S", help="end when nothing new has come for S seconds")
     parser.add_argument(
-        "--min-sharpness", type=zero_or_more, metavar="V", help="variance of the Laplacian, 0 for any (default: 20)"
+        "--min-sharpness",
+        type=zero_or_more,
+        metavar="V",
+        help="a frame is blurred below this variance of its Laplacian, 0: none is (default: 20)",
     )
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 

@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from edgeclip.commands.arguments import BUNDLE_HELP, add_command, at_least_one, usual_bundle
+from edgeclip.commands.arguments import BUNDLE_HELP, THREADS_HELP, add_command, at_least_one, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK
 
@@ -30,7 +30,7 @@ def add_labels(commands: Any) -> None:
     check.add_argument("--json", action="store_true", help="one JSON object: counts, collisions, taught labels")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     embed.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
-    embed.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the text engine")
+    embed.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
 
 
 def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> int:

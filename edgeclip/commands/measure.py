@@ -8,6 +8,7 @@ from typing import Any
 from edgeclip.commands.arguments import (
     BACKEND_HELP,
     BUNDLE_HELP,
+    THREADS_HELP,
     add_command,
     add_no_taught,
     at_least_one,
@@ -30,7 +31,7 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     add_no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
@@ -89,7 +90,7 @@ def add_bench(commands: Any) -> None:
     parser.add_argument("--labels", metavar="FILE", help="labels (default: the built-in everyday ones)")
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     parser.add_argument("--seconds", type=positive, metavar="S", help="how long to measure each (default: 10)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
@@ -131,7 +132,7 @@ def add_verify(commands: Any) -> None:
     parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
     parser.add_argument("--data", metavar="PATH", help="labelled pictures, as for `eval`")
     parser.add_argument("--labels", metavar="FILE", help="the labels they are told apart by")
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     parser.add_argument("--json", action="store_true", help="the verdict as one JSON object")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgeclip.commands.arguments import (
     BACKEND_HELP,
     BUNDLE_HELP,
+    THREADS_HELP,
     add_command,
     at_least_one,
     camera,
@@ -35,11 +36,13 @@ def add_teach(commands: Any) -> None:
     parser.add_argument("--camera", dest="source", type=camera, metavar="N", help="or look at a camera")
     parser.add_argument("--source", metavar="URI", help="or at any source, as for `run`")
     parser.add_argument("--seconds", type=positive, metavar="S", help="of the source (default: 10)")
-    parser.add_argument("--frames", type=at_least_one, metavar="N", help="to keep of these, the most different (16)")
+    parser.add_argument(
+        "--frames", type=at_least_one, metavar="N", help="to keep of these, the most different (default: 16)"
+    )
     parser.add_argument("--keep-all", action="store_true", help="leave none out")
     _add_taught_options(parser)
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
 
 
 def add_taught(commands: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from edgeclip.commands.arguments import (
     BACKEND_HELP,
     BUNDLE_HELP,
+    THREADS_HELP,
     add_command,
     at_least_one,
     camera,
@@ -55,7 +56,7 @@ def add_tune(commands: Any) -> None:
         "--out", metavar="FILE", help="thresholds file (default: WATCHES.thresholds.json, beside the watches)"
     )
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the image engine")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 
