@@ -14,7 +14,7 @@ import numpy as np
 from edgeclip.bundle import Bundle
 from edgeclip.runtime.evidence import Floats, alike
 from edgeclip.runtime.labelbank import load_bank
-from edgeclip.runtime.labels import folded, numbered_labels
+from edgeclip.runtime.labels import YAML, folded, numbered_labels
 from edgeclip.runtime.scenes import background_labels
 from edgeclip.runtime.shots import Shot
 from edgeclip.runtime.tokenizer import load_tokenizer
@@ -26,7 +26,6 @@ SO = {
     "watches": "They will begin and end together.",
     "negative": "The watch will hardly ever begin: take that negative away.",
 }
-YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,6 +320,15 @@ def test_labels_check(tmp_path: Path, capsys: Captured) -> None:
     assert f"{path}:3" in complaint(capsys)
 
 
+def test_labels_and_watches_that_were_mixed_up_are_told(tmp_path: Path, capsys: Captured) -> None:
+    labels, watches = tmp_path / "labels.txt", tmp_path / "watches.yaml"
+    labels.write_text("cat\n")
+    watches.write_text("watches: [{name: cat}]\n")
+    for option, path, other in (("--labels", watches, "--watch"), ("--watch", labels, "--labels")):
+        assert main(["run", "--source", "demo", option, str(path)]) == BAD_DATA
+        assert f"{other} {path}" in complaint(capsys)
+
+
 def test_labels_list(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("Käse\ndog: a dog | a puppy\n", encoding="utf-8")

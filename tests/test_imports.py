@@ -33,6 +33,7 @@ LEAVES = {
     "state",
     "store",
     "types",
+    "wording",
     "yamlfile",
 }
 STAGES = {

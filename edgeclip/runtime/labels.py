@@ -21,6 +21,7 @@ from edgeclip.errors import DataError, UsageError
 from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.types import Label
 
+YAML = (".yaml", ".yml")  # watches
 MAX_LINE_CHARS = 512
 MAX_LABELS = 10_000
 MAX_FILE_BYTES = 16 << 20
@@ -41,6 +42,8 @@ def parse_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
 
 def numbered_labels(path: str | os.PathLike[str]) -> list[tuple[int, Label]]:
     """parse_labels() with the line of each label, from 1."""
+    if Path(path).suffix.lower() in YAML:
+        raise DataError(f"{path} is YAML, and a labels file holds one label a line", f"try --watch {path}")
     raw = _read(Path(path))
     labels: list[tuple[int, Label]] = []
     first_seen: dict[str, int] = {}
