@@ -79,7 +79,10 @@ def in_directory(directory: Path) -> list[Path]:
     if not paths:
         deeper = next((path for path in directory.glob("*/*") if is_picture_name(path.name)), None)
         hint = f"for those in its folders: '{directory}/**/*{deeper.suffix}'" if deeper else ""
-        raise DataError(f"{directory} holds no pictures", hint or f"it may hold {' '.join(sorted(SUFFIXES))}")
+        raise DataError(
+            f"{directory} holds no pictures",
+            hint or f"it may hold {' '.join(sorted(SUFFIXES))}; a film is named by itself",
+        )
     return paths
 
 

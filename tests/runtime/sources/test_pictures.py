@@ -74,3 +74,11 @@ def test_where_pictures_lie_deeper_it_is_said_how_to_name_them(tmp_path: Path) -
     assert open_source(pattern).name == pattern
     with pytest.raises(SourceError, match="matches no file"):
         open_source(str(tmp_path / "*.tga"))
+
+
+def test_a_pattern_of_films_is_told_how_films_are_named(tmp_path: Path) -> None:
+    for number in (2, 1):
+        (tmp_path / f"{number}.mp4").write_bytes(b"not read")
+    with pytest.raises(SourceError, match="matches no picture") as caught:
+        open_source(str(tmp_path / "*.mp4"))
+    assert f"--source {tmp_path / '1.mp4'}" in caught.value.hint
