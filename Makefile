@@ -32,8 +32,9 @@ engine: $(VENV)/.dev ## build MODEL (default nano) to INT8 engines: CALIBRATION=
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
-test-systemd: $(VENV)/.dev ## the service under the real systemd, in a namespace (as root); prints what it measures
-	$(BIN)/python -m pytest -m systemd tests/systemd -rs $(ARGS)
+test-systemd: $(VENV)/.dev ## the service under the real systemd, in a namespace (as root); SYSTEMD=bullseye: under Debian 11's 247
+	$(if $(SYSTEMD),tests/systemd/fetch.sh $(SYSTEMD) build-work/systemd-$(SYSTEMD))
+	$(if $(SYSTEMD),EDGECLIP_TEST_SYSTEMD=$(CURDIR)/build-work/systemd-$(SYSTEMD)) $(BIN)/python -m pytest -m systemd tests/systemd -s -rs $(ARGS)
 
 hostile: $(VENV)/.dev ## archives that must be refused, into build-work/hostile; and each is tried
 	$(BIN)/python tests/hostile.py build-work/hostile

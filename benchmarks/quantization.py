@@ -31,7 +31,7 @@ import peers
 
 from edgeclip.build.calibrate import load_frames
 from edgeclip.build.export import load_facts
-from edgeclip.build.measure import best, distance, latencies_ms
+from edgeclip.build.measure import best, distance
 from edgeclip.build.onnxgraph import OnnxGraph
 from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.datasets import find_images

@@ -24,13 +24,12 @@ from edgeclip.runtime.board import Board
 from edgeclip.runtime.thermal import STEPS
 
 GROUPS = ("video", "render")
+# What CUDA and hardware decoding open. A Jetson keeps the GPU's other nodes, as for profilers, to `debug` and root.
 GPU_NODES = (
-    "/dev/nvhost-*",
-    "/dev/nvmap",
-    "/dev/nvgpu/igpu0/*",
-    "/dev/nvidia[0-9]*",
-    "/dev/nvidiactl",
-    "/dev/nvidia-uvm",
+    *("/dev/nvmap", "/dev/host1x-fence"),
+    *(f"/dev/nvgpu/igpu0/{name}" for name in ("power", "as", "channel", "ctrl", "tsg")),
+    *(f"/dev/nvhost-{name}" for name in ("ctrl", "gpu", "as-gpu", "ctrl-gpu", "tsg-gpu", "nvdec*", "vic")),
+    *("/dev/nvidia[0-9]*", "/dev/nvidiactl", "/dev/nvidia-uvm"),
 )
 RENDER_NODES = ("/dev/dri/renderD*",)
 FSYNCS = 20
@@ -81,8 +80,12 @@ def device_nodes(find: Callable[[str], Sequence[str]] = glob.glob) -> list[Check
         nodes = sorted(node for pattern in patterns for node in find(pattern))
         closed = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
         if closed:
-            owner = _owner(closed[0])
-            fix = f'sudo usermod -aG {owner} "$USER", then log in again'
+            owners = sorted({_owner(node) for node in closed} - {"root"})
+            fix = f'sudo usermod -aG {",".join(owners)} "$USER", then log in again'
+            if not owners:
+                fix = (
+                    "they are root's alone, as before their udev rules were applied: sudo udevadm trigger, or a reboot"
+                )
             checks.append(Check(name, "warn", f"{', '.join(closed)}: permission denied", fix))
         elif nodes:
             checks.append(Check(name, "ok", f"{len(nodes)} may be opened: {', '.join(nodes[:4])}"))

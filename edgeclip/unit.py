@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
 NAME = "edgeclip.service"
 EXECUTABLE = "/opt/edgeclip/bin/edgeclip"  # what the unit names, and what an image has
 SYSTEM = "etc/systemd/system"
+PACKAGED = f"usr/lib/systemd/system/{NAME}"  # the .deb's
 CREDENTIALS = "etc/edgeclip/credentials"
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # the unit sees none of these
 GPU_SIGNS = ("dev/nvidiactl", "dev/nvhost-gpu", "dev/nvgpu", "etc/nv_tegra_release")
@@ -100,14 +102,21 @@ def install(place: Place, *, executable: str | None = None, gpu: bool | None = N
     """executable: of edgeclip, as the unit will see it; None: this one, or in an image EXECUTABLE.
     gpu: give the unit access to NVIDIA devices; None: where there are any. now: start it too.
 
-    Raises ConfigError where the unit could not see the executable, or root is needed.
+    Raises ConfigError where the unit could not see or find the executable, the image is not there, or root is needed.
     """
     _may(place)
-    executable = executable or (EXECUTABLE if place.image else str(Path(sys.executable).parent / "edgeclip"))
+    if executable is None:
+        executable = EXECUTABLE if place.image else _this_executable()
+    elif not place.image:
+        _check_there(executable)
     _check_seen(executable)
     unit = deploy_file("edgeclip.service").read_text().replace(f"ExecStart={EXECUTABLE}", f"ExecStart={executable}")
-    for name, target in FILES.items():
-        place.write(target, unit if target.endswith(NAME) else deploy_file(name).read_text())
+    root = (f"--root={place.root.resolve()}",) if place.image else ()
+    if place.file(PACKAGED).is_file() and executable == EXECUTABLE:
+        _leave_to_the_package(place, root)
+    else:
+        for name, target in FILES.items():
+            place.write(target, unit if target.endswith(NAME) else deploy_file(name).read_text())
     for name, target in KEPT.items():
         place.write(target, deploy_file(name).read_text(), keep=True)
     if gpu is None:
@@ -121,24 +130,31 @@ def install(place: Place, *, executable: str | None = None, gpu: bool | None = N
         place.write(DROP_INS["credentials"], credentials_drop_in(credentials))
     else:
         place.remove(DROP_INS["credentials"])
-    root = (f"--root={place.root.resolve()}",) if place.image else ()
-    place.run("systemd-sysusers", *root, *(() if root else (str(place.file(FILES["sysusers.conf"])),)))
-    place.run("systemd-tmpfiles", *root, "--create", *(() if root else (str(place.file(FILES["tmpfiles.conf"])),)))
+    place.run("systemd-sysusers", *root, Path(FILES["sysusers.conf"]).name)  # below the root, wherever it lies there
+    place.run("systemd-tmpfiles", *root, "--create", Path(FILES["tmpfiles.conf"]).name)
     if not place.image:
-        if shutil.which("udevadm"):
-            place.run(
-                "udevadm", "control", "--reload", required=False
-            )  # no udevd, as in a container: no cameras' names
+        if shutil.which("udevadm"):  # both may fail where no udevd is, as in a container: no cameras' names there
+            place.run("udevadm", "control", "--reload", required=False)
+            place.run("udevadm", "trigger", "--subsystem-match=video4linux", required=False)  # for what is plugged in
         place.run("systemctl", "daemon-reload")
     place.run("systemctl", *root, "enable", NAME)
     if now and not place.image:
         place.run("systemctl", "restart", "--no-block", NAME)
 
 
+def _leave_to_the_package(place: Place, root: Sequence[str]) -> None:
+    """The .deb brings the unit, and its next version: files of an earlier `install` would hide them."""
+    place.say(f"{place.file(PACKAGED)}: the package's, left as it is")
+    if place.file(FILES["edgeclip.service"]).exists():
+        place.run("systemctl", *root, "disable", NAME)  # its link leads to the file that goes
+    for target in FILES.values():
+        place.remove(target)
+
+
 def uninstall(place: Place) -> None:
-    """Configuration, credentials, state and the user stay."""
+    """Configuration, credentials, state and the user stay, and what a package brought."""
     _may(place)
-    installed = place.file(FILES["edgeclip.service"]).exists()
+    installed = any(place.file(unit).exists() for unit in (FILES["edgeclip.service"], PACKAGED))
     root = (f"--root={place.root.resolve()}",) if place.image else ()
     if installed:
         place.run("systemctl", *root, "disable", *(() if place.image else ("--now",)), NAME)
@@ -149,7 +165,7 @@ def uninstall(place: Place) -> None:
         drop_ins.rmdir()
     if installed and not place.image:
         place.run("systemctl", "daemon-reload")
-    for kept in (*KEPT.values(), "var/lib/edgeclip", "var/cache/edgeclip"):
+    for kept in (PACKAGED, *KEPT.values(), "var/lib/edgeclip", "var/cache/edgeclip"):
         if place.file(kept).exists():
             place.say(f"{place.file(kept)}: left")
 
@@ -200,14 +216,33 @@ def _credentials(folder: Path) -> list[str]:
 
 
 def _may(place: Place) -> None:
+    if not place.root.is_dir():
+        raise ConfigError(f"{place.root} is no directory", "--root is the top of an image, where its etc/ and usr/ are")
     if not place.dry_run and not place.image and os.geteuid() != 0:
         raise ConfigError("a service is installed by root", "sudo edgeclip service ..., or --dry-run, or --root DIR")
 
 
-def _check_seen(executable: str) -> None:
-    hidden = next((place for place in HIDDEN if executable.startswith(f"{place}/")), None)
+def _this_executable() -> str:
+    """Of this very edgeclip. Raises ConfigError where it, its interpreter or its code could not be seen: a venv in /opt
+    may link to a Python in somebody's home."""
+    executable = str(Path(sysconfig.get_path("scripts")) / "edgeclip")
+    _check_there(executable)
+    for needed in (executable, sys.executable, __file__):
+        _check_seen(needed)
+        _check_seen(str(Path(needed).resolve()))
+    return executable
+
+
+def _check_there(executable: str) -> None:
+    if not os.access(executable, os.X_OK):
+        raise ConfigError(f"{executable} is not there, or is no program", "--exec PATH says where edgeclip's is")
+
+
+def _check_seen(path: str) -> None:
+    hidden = next((place for place in HIDDEN if path.startswith(f"{place}/")), None)
     if hidden:
         raise ConfigError(
-            f"{executable} lies under {hidden}, which the service cannot see (ProtectHome, PrivateTmp)",
-            "install edgeclip into /opt: python3 -m venv /opt/edgeclip && /opt/edgeclip/bin/pip install edgeclip",
+            f"{path} lies under {hidden}, which the service cannot see (ProtectHome, PrivateTmp)",
+            "install edgeclip into /opt, with the system's Python: sudo /usr/bin/python3 -m venv /opt/edgeclip && "
+            "sudo /opt/edgeclip/bin/pip install edgeclip",
         )

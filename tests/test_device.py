@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fnmatch
 import os
 from pathlib import Path
 
@@ -27,10 +28,32 @@ def test_devices_that_may_not_be_opened_are_named(tmp_path: Path, monkeypatch: p
     found = lambda pattern: [str(node)] if pattern == "/dev/nvmap" else []  # noqa: E731
     assert [(check.name, check.status) for check in device.device_nodes(found)] == [("nvidia devices", "ok")]
     monkeypatch.setattr(device.os, "access", lambda *arguments: False)
+    monkeypatch.setattr(device, "_owner", lambda node: "video")
     check = device.device_nodes(found)[0]
     assert (check.status, str(node) in check.detail) == ("warn", True)
     assert "usermod -aG" in check.fix
     assert device.device_nodes(lambda pattern: []) == []
+
+
+def test_a_node_whose_udev_rules_were_not_applied_is_nobodys_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = lambda pattern: [pattern] if pattern in ("/dev/nvmap", "/dev/nvhost-vic") else []  # noqa: E731
+    monkeypatch.setattr(device.os, "access", lambda *arguments: False)
+    monkeypatch.setattr(device, "_owner", lambda node: "root")
+    assert "sudo udevadm trigger" in device.device_nodes(found)[0].fix
+    monkeypatch.setattr(device, "_owner", lambda node: "video" if node == "/dev/nvmap" else "root")
+    assert device.device_nodes(found)[0].fix.startswith("sudo usermod -aG video ")
+
+
+def test_what_a_jetson_keeps_to_profilers_and_root_is_not_asked_for() -> None:
+    """99-tegra-devices.rules of JetPack 6: nobody in `video` may open these, and nothing here needs them."""
+    asked: list[str] = []
+    device.device_nodes(lambda pattern: asked.append(pattern) or [])
+    for name in ("dbg", "prof", "prof-ctx", "prof-dev", "ctxsw", "sched"):
+        for node in (f"/dev/nvgpu/igpu0/{name}", f"/dev/nvhost-{name}-gpu"):
+            assert not [pattern for pattern in asked if fnmatch.fnmatchcase(node, pattern)], node
+    assert "/dev/nvgpu/igpu0/ctrl" in asked
 
 
 def test_missing_gstreamer_plugins_come_with_their_packages() -> None:

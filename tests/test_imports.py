@@ -32,6 +32,7 @@ LEAVES = {
     "signature",
     "state",
     "store",
+    "turns",
     "types",
     "wording",
     "yamlfile",

@@ -180,6 +180,26 @@ def test_credentials_and_a_gpu_are_found(tmp_path: Path) -> None:
 
 
 @needs_systemd
+def test_the_unit_of_a_package_is_left_to_it_and_a_copy_of_ours_makes_way(tmp_path: Path) -> None:
+    said: list[str] = []
+    installed(tmp_path, said)
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    shutil.copy(DEPLOY / "edgeclip.service", tmp_path / "usr/lib/systemd/system")
+    for name in ("sysusers", "tmpfiles"):
+        (tmp_path / f"usr/lib/{name}.d").mkdir(exist_ok=True)
+        shutil.copy(DEPLOY / f"{name}.conf", tmp_path / f"usr/lib/{name}.d/edgeclip.conf")
+    installed(tmp_path, said, gpu=True)
+    link = tmp_path / "etc/systemd/system/multi-user.target.wants/edgeclip.service"
+    assert os.readlink(link).endswith("/usr/lib/systemd/system/edgeclip.service")
+    assert [path.name for path in (tmp_path / "etc").rglob("*edgeclip*.conf")] == []
+    assert not (tmp_path / "etc/systemd/system/edgeclip.service").exists()
+    assert (tmp_path / "etc/systemd/system/edgeclip.service.d/gpu.conf").is_file()
+    unit.uninstall(Place(tmp_path, say=said.append))
+    assert not link.is_symlink()
+    assert (tmp_path / "usr/lib/systemd/system/edgeclip.service").is_file()
+
+
+@needs_systemd
 def test_uninstall_takes_the_service_away_and_leaves_what_is_the_users(tmp_path: Path) -> None:
     said: list[str] = []
     installed(tmp_path, said)
@@ -204,6 +224,46 @@ def test_an_executable_that_the_service_cannot_see_is_refused(place: str, tmp_pa
     with pytest.raises(ConfigError, match="which the service cannot see") as caught:
         unit.install(Place(tmp_path, say=lambda line: None), executable=place)
     assert "/opt/edgeclip" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_executable_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="/opt/nowhere/edgeclip is not there"):
+        unit.install(Place(dry_run=True, say=lambda line: None), executable="/opt/nowhere/edgeclip")
+
+
+def test_a_venv_whose_python_lies_in_a_home_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `uv venv` and pyenv make them: everything is in /opt, but what it runs on."""
+    scripts, home = tmp_path / "opt/edgeclip/bin", tmp_path / "home/me"
+    for folder in (scripts, home):
+        folder.mkdir(parents=True)
+    for program in (scripts / "edgeclip", home / "python3.10"):
+        program.touch(mode=0o755)
+    (scripts / "python3").symlink_to(home / "python3.10")
+    monkeypatch.setattr(unit, "HIDDEN", (str(tmp_path / "home"),))
+    monkeypatch.setattr(unit.sysconfig, "get_path", lambda name: str(scripts))
+    monkeypatch.setattr(unit.sys, "executable", str(scripts / "python3"))
+    with pytest.raises(ConfigError, match=r"home/me/python3\.10 lies under") as caught:
+        unit.install(Place(dry_run=True, say=lambda line: None))
+    assert "/usr/bin/python3 -m venv" in caught.value.hint
+    (scripts / "python3").unlink()
+    (scripts / "python3").touch(mode=0o755)
+    said: list[str] = []
+    unit.install(Place(dry_run=True, say=said.append))
+    assert [line for line in said if line.startswith("/etc/systemd/system/edgeclip.service: ")]
+
+
+def test_cameras_that_are_plugged_in_get_their_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit.shutil, "which", lambda name: f"/usr/bin/{name}")
+    said: list[str] = []
+    unit.install(Place(dry_run=True, say=said.append), executable="/usr/bin/env")
+    rules = next(place for place, line in enumerate(said) if line.startswith("/etc/udev/rules.d/99-edgeclip"))
+    assert rules < said.index("udevadm control --reload") < said.index("udevadm trigger --subsystem-match=video4linux")
+
+
+def test_an_image_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["service", "install", "--root", str(tmp_path / "imgae")]) == CONFIGURATION
+    assert "imgae is no directory" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

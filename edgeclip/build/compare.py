@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.build.measure import accuracy, best, distance, latencies_ms
+from edgeclip.build.measure import accuracy, accuracy_drop, best, distance
 from edgeclip.build.report import FLOAT, Candidate, FloatFigures
 from edgeclip.bundle import Text
 from edgeclip.progress import Progress
 from edgeclip.runtime.text import TextEncoder, label_prompts
 from edgeclip.runtime.tokenizer import Tokenizer
+from edgeclip.turns import latencies_ms
 from edgeclip.types import Embeddings, Engine, Label, Pixels
 
 Batch = npt.NDArray[np.uint8]
@@ -157,7 +158,7 @@ def with_accuracy(
     if truth is not None and (known := truth >= 0).any():
         changes["top1"] = accuracy(ours[known], truth[known], 1)
         changes["top5"] = accuracy(ours[known], truth[known], 5)
-        changes["top1_drop"] = accuracy(floats[known], truth[known], 1) - changes["top1"]
+        changes["top1_drop"], changes["top1_drop_error"] = accuracy_drop(floats[known], ours[known], truth[known])
     return msgspec.structs.replace(candidate, **changes)
 
 

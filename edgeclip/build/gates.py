@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeclip.build.quantize import ON_OPENVINO
 from edgeclip.build.recipe import Gates
-from edgeclip.build.report import FLOAT, Candidate, Report
+from edgeclip.build.report import FLOAT, Candidate, Report, give_or_take
 
 NEAR = 0.75  # of what a gate allows to be lost; more is narrow
 MISSED, NARROW, REACHED, OPEN = "missed", "reached narrowly", "reached", "not measured"
@@ -64,7 +64,8 @@ def accuracy_gate(report: Report, gates: Gates) -> Held:
     worst = max(measured, key=lambda one: one.top1_drop or 0.0)
     drop = worst.top1_drop or 0.0
     state = MISSED if not drop <= gates.top1_drop else state_of(drop, gates.top1_drop)
-    shown = f"{drop:.2f} points: {worst.top1 or 0.0:.1f} % ({worst.file}), float {report.floating.top1 or 0.0:.1f} %"
+    beside = f"{worst.top1 or 0.0:.1f} % ({worst.file}), float {report.floating.top1 or 0.0:.1f} %"
+    shown = f"{give_or_take(worst)} points: {beside}"
     return Held("top-1 accuracy", asked, shown, state, looser)
 
 

@@ -142,6 +142,12 @@ def add_compile(commands: Any) -> None:
         "--floats", choices=("fp16", "fp32"), help="what is not INT8 computes in (default: fp16, LayerNorm in fp32)"
     )
     parser.add_argument(
+        "--precision",
+        choices=("faster", "int8", "float"),
+        help="of the image plan: the faster of INT8 and floating point, timed on this GPU; or one of them (default: "
+        "faster; ahead of time int8)",
+    )
+    parser.add_argument(
         "--workspace",
         type=at_least_one,
         metavar="MB",
@@ -191,7 +197,12 @@ def _compile(
         )
     if json:
         plans = [
-            {**msgspec.to_builtins(made.entry), "int8": made.table.int8, "not_int8": made.table.not_int8}
+            {
+                **msgspec.to_builtins(made.entry),
+                "int8": made.table.int8,
+                "not_int8": made.table.not_int8,
+                "latency_ms": made.latency_ms,
+            }
             for made in result.compiled
         ]
         print_json({"bundle": str(result.bundle), "plans": plans, "tested": result.tested})

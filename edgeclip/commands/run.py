@@ -130,9 +130,10 @@ def _run(config: str | None = None, **flags: Any) -> int:
 
     if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.arenas import limit_arenas
+    from edgeclip.arenas import keep_giving_back, limit_arenas
 
     limit_arenas()  # before anything that starts threads
+    keep_giving_back()
     from edgeclip.runtime.lifecycle import run_for_months
 
     if "NOTIFY_SOCKET" in os.environ:

@@ -76,8 +76,8 @@ def _service_install(root: str = "/", dry_run: bool = False, **options: Any) -> 
 
     place = Place(Path(root), dry_run)
     install(place, **options)
-    if not dry_run:
-        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: systemctl restart edgeclip")
+    if not dry_run and not place.image:
+        print("next: name your camera in /etc/edgeclip/edgeclip.yaml, then: sudo systemctl restart edgeclip")
     return OK
 
 

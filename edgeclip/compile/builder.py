@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeclip.atomic import atomic_write
+from edgeclip.compile.floating import without_quantizers
 from edgeclip.compile.layers import Table, from_inspector, from_log, tabulate
 from edgeclip.compile.monitor import STEPS, Monitor, make_monitor
 from edgeclip.compile.network import Network, parse, use_half
@@ -17,20 +18,23 @@ from edgeclip.progress import Progress
 from edgeclip.runtime.backends.trt_library import RTX, Library, LogLines, make_logger, uncollected
 
 FloatType = Literal["fp16", "fp32"]
+Precision = Literal["faster", "int8", "float"]
 
 
 @dataclass(frozen=True)
 class Options:
     """How plans are compiled.
 
-    batches: an optimisation profile each; more than (1,) needs an ONNX whose batch is open. floats: what is not INT8
-    computes in. workspace: bytes the builder may try kernels in. archs: compute capabilities to compile for, like
-    (8, 6), of GPUs that need not be here: TensorRT-RTX only; none: this GPU. version_compatible: runs on later minor
-    versions. hardware_compatible: runs on later GPU generations (from Ampere on, never on Jetson). timing_cache: None
-    for none.
+    batches: an optimisation profile each; more than (1,) needs an ONNX whose batch is open. precision: whether pictures
+    are multiplied in INT8, as the Q/DQ says, or in floating point, or whichever is faster on this machine's GPU (ahead
+    of time, where nothing can be timed, "int8"). floats: what is not INT8 computes in. workspace: bytes the builder may
+    try kernels in. archs: compute capabilities to compile for, like (8, 6), of GPUs that need not be here: TensorRT-RTX
+    only; none: this GPU. version_compatible: runs on later minor versions. hardware_compatible: runs on later GPU
+    generations (from Ampere on, never on Jetson). timing_cache: None for none.
     """
 
     batches: tuple[int, ...] = (1,)
+    precision: Precision = "faster"
     floats: FloatType = "fp16"
     workspace: int = 1 << 30
     archs: tuple[tuple[int, int], ...] = ()
@@ -41,20 +45,26 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """data: the serialized engine."""
+    """data: the serialized engine. quantized: whether its graph has Q/DQ that it was compiled with."""
 
     data: bytes
     table: Table
+    quantized: bool
 
 
 @uncollected()
 def build_plan(library: Library, path: Path, options: Options, progress: Progress) -> Plan:
-    """Compile one ONNX file. Raises DataError for a graph that TensorRT does not take, EngineError for a failed build,
-    UsageError for options that do not fit the graph or this TensorRT."""
+    """Compile one ONNX file, with its Q/DQ unless precision is "float".
+
+    Raises DataError for a graph that TensorRT does not take, EngineError for a failed build, UsageError for options
+    that do not fit the graph or this TensorRT.
+    """
     trt, lines = library.module, LogLines()
     logger = make_logger(library, lines)
     builder = trt.Builder(logger)
     network = parse(library, builder, logger, lines, path)
+    if options.precision == "float":
+        network = without_quantizers(library, network)
     config = builder.create_builder_config()
     configure(library, network, config, options)
     add_profiles(builder, network.definition, config, options.batches, path)
@@ -66,7 +76,8 @@ def build_plan(library: Library, path: Path, options: Options, progress: Progres
     if watching is not None:
         config.progress_monitor = watching
     # TensorRT-RTX spends its time inside one step: an ETA from steps would be wrong.
-    progress.stage(f"compile {path.name}", STEPS if watching is not None and library.runtime != RTX else None)
+    kind = "int8" if network.int8 else options.floats
+    progress.stage(f"compile {path.name}, {kind}", STEPS if watching is not None and library.runtime != RTX else None)
     built = builder.build_serialized_network(network.definition, config)
     if monitor.interrupted:
         raise KeyboardInterrupt
@@ -79,7 +90,7 @@ def build_plan(library: Library, path: Path, options: Options, progress: Progres
     data = bytes(built)
     table = table_of(library, logger, data, lines, network.int8, bool(options.archs))
     progress.done()
-    return Plan(data, table)
+    return Plan(data, table, bool(network.int8))
 
 
 def configure(library: Library, network: Network, config: Any, options: Options) -> None:
@@ -88,7 +99,8 @@ def configure(library: Library, network: Network, config: Any, options: Options)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     flags = trt.BuilderFlag.__members__
     if not network.strong:
-        config.set_flag(flags["INT8"])
+        if network.int8:
+            config.set_flag(flags["INT8"])
         if options.floats == "fp16":
             config.set_flag(flags["FP16"])
             config.set_flag(flags["OBEY_PRECISION_CONSTRAINTS"])

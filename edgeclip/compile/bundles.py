@@ -15,8 +15,9 @@ import msgspec
 from edgeclip.bundle import CHECKSUMS, MANIFEST, Bundle, EngineEntry, Manifest, is_signature, open_bundle, write_digests
 from edgeclip.compile.builder import Options
 from edgeclip.compile.plans import LAYERS, Compiled, compile_engines
+from edgeclip.compile.rivals import INT8
 from edgeclip.compile.target import Aim, aim_at
-from edgeclip.errors import DataError, UsageError
+from edgeclip.errors import DataError, EngineError, UsageError
 from edgeclip.progress import Progress, Silent
 from edgeclip.replace import replace_bundle, require_replaceable
 from edgeclip.runtime.backends import PLAN, candidates, open_engine
@@ -114,6 +115,12 @@ def self_test(bundle: Bundle, plans: list[EngineEntry], aim: Aim) -> bool:
         try:
             if entry.role == "image":
                 check_golden(engine, bundle)
+        except EngineError as error:
+            if not entry.precision.startswith(INT8):
+                raise
+            raise EngineError(
+                f"the INT8 plan fails its self-test here: {error.message}", "compile with --precision float"
+            ) from error
         finally:
             engine.close()
     return True

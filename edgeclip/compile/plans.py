@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 from edgeclip.bundle import EngineEntry
-from edgeclip.compile.builder import Options, build_plan
+from edgeclip.compile.builder import Options, Plan, build_plan
 from edgeclip.compile.layers import Table
 from edgeclip.compile.memory import available_bytes, plan_workspace
+from edgeclip.compile.rivals import INT8, choose
 from edgeclip.compile.target import Aim, timing_cache
 from edgeclip.errors import UsageError
 from edgeclip.progress import Progress
@@ -23,13 +25,17 @@ LAYERS = ".layers.json"
 
 @dataclass(frozen=True)
 class Compiled:
-    """entry: for the manifest. plan, layers: the files. plan_bytes: its size. table: what computes in INT8."""
+    """entry: for the manifest. plan, layers: the files. plan_bytes: its size. table: what computes in INT8.
+
+    latency_ms: of one run, by precision, where INT8 and floating point were timed beside each other; else empty.
+    """
 
     entry: EngineEntry
     plan: Path
     layers: Path
     plan_bytes: int
     table: Table
+    latency_ms: dict[str, float]
 
 
 def compile_engines(
@@ -59,23 +65,50 @@ def compile_engines(
 def compile_engine(
     entry: EngineEntry, path: Path, aim: Aim, options: Options, directory: Path, progress: Progress
 ) -> Compiled:
-    # A text encoder's batch is one prompt, whatever is wanted of pictures.
-    options = options if entry.role == "image" else replace(options, batches=(1,))
-    built = build_plan(aim.library, path, options, progress)
+    if entry.role != "image":  # a text encoder runs when labels change, one prompt at a time, whatever pictures do
+        options = replace(
+            options, batches=(1,), precision="int8" if options.precision == "faster" else options.precision
+        )
     target = aim.target(options)
     stem = plan_stem(entry.role, target.runtime, target.version, target.gpu_arch)
     plan, layers = directory / f"{stem}.plan", directory / f"{stem}{LAYERS}"
-    plan.write_bytes(built.data)
+    precision, built, latency_ms = build_kept(entry, path, aim, options, plan, progress)
     facts = {
         "plan": plan.name,
+        "precision": precision,
+        "latency_ms": latency_ms,
         "target": msgspec.to_builtins(target),
         "batches": list(options.batches),
         **msgspec.to_builtins(built.table),
     }
     layers.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1) + b"\n")
     progress.note(f"{plan.name}: {len(built.data) / 1e6:.1f} MB, {built.table}")
-    made = EngineEntry(entry.role, plan.name, "plan", entry.precision, target)
-    return Compiled(made, plan, layers, len(built.data), built.table)
+    made = EngineEntry(entry.role, plan.name, "plan", precision, target)
+    return Compiled(made, plan, layers, len(built.data), built.table, latency_ms)
+
+
+def build_kept(
+    entry: EngineEntry, path: Path, aim: Aim, options: Options, plan: Path, progress: Progress
+) -> tuple[str, Plan, dict[str, float]]:
+    """Write the plan to `plan`: as the Q/DQ says, in floating point, or the faster of both on the GPU that is here."""
+    build = functools.partial(build_plan, aim.library, path, progress=progress)
+    if options.precision == "float":
+        built = build(options=options)
+        plan.write_bytes(built.data)
+        return options.floats, built, {}
+    built = build(options=replace(options, precision="int8"))
+    plan.write_bytes(built.data)
+    if options.precision == "int8" or aim.ahead or not built.quantized:
+        return entry.precision, built, {}
+    rival, beside = build(options=replace(options, precision="float")), plan.with_suffix(".rival")
+    beside.write_bytes(rival.data)
+    choice = choose({INT8: plan, options.floats: beside}, aim.target(options))
+    progress.note(f"{entry.role}: {choice}")
+    if choice.precision == INT8:
+        beside.unlink()
+        return entry.precision, built, choice.latency_ms
+    beside.replace(plan)
+    return options.floats, rival, choice.latency_ms
 
 
 def plan_stem(role: str, runtime: str, version: str, gpu_arch: str) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal
 
-from edgeclip.arenas import give_back
 from edgeclip.errors import EdgeclipError, SourceError
 from edgeclip.runtime.connection import Connection
 from edgeclip.types import Frame, Source
@@ -196,7 +195,6 @@ class Supervisor:
         self._streaming_at_s = time.monotonic()
         self.reconnects += was_lost and was_here
         if was_lost:
-            give_back()  # once a reconnect, and not with every try: other cameras' threads wait for it
             what = "back" if was_here else "there"
             self._tell(f"{self.source.name} is {what} after {self._streaming_at_s - self._lost_at_s:.1f} s")
 

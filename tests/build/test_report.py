@@ -10,7 +10,16 @@ from edgeclip.build.figures import Worst, draw_sensitivity, draw_worst
 from edgeclip.build.findings import Findings, Sensitivity, Trial
 from edgeclip.build.gates import held
 from edgeclip.build.markdown import as_markdown
-from edgeclip.build.measure import Distance, Spread, accuracy, best, cosines, distance, expected_agreement, latencies_ms
+from edgeclip.build.measure import (
+    Distance,
+    Spread,
+    accuracy,
+    accuracy_drop,
+    best,
+    cosines,
+    distance,
+    expected_agreement,
+)
 from edgeclip.build.page import as_html
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ
 from edgeclip.build.recipe import Gates
@@ -182,10 +191,16 @@ def test_accuracy_counts_the_first_k() -> None:
     assert accuracy(order, np.array([0, 0, 2]), 3) == 100.0
 
 
-def test_latencies_are_taken_turn_by_turn() -> None:
-    turns: list[str] = []
-    latencies_ms({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, rounds=3)
-    assert turns[-6:] == ["a", "b"] * 3
+def test_a_drop_is_told_with_what_chance_makes_of_it() -> None:
+    truth = np.zeros(1000, np.intp)
+    reference, order = np.zeros((1000, 2), np.intp), np.zeros((1000, 2), np.intp)
+    reference[:20] = order[10:40] = 1  # 10 wrong in both, 10 mended, 20 broken
+    drop, error = accuracy_drop(reference, order, truth)
+    assert drop == pytest.approx(1.0)
+    assert error == pytest.approx(100 * (0.03 - 0.01**2) ** 0.5 / 1000**0.5)
+    assert accuracy_drop(reference, reference, truth) == (0.0, 0.0)
+    told = judge(candidate("image.onnx", 1.0, top1_drop=drop, top1_drop_error=error), Gates(), ())
+    assert told.refused == "top-1 drops by 1.00 ± 0.55 points, more than 0.5"
 
 
 def test_markdown_names_every_engine_and_why_it_was_refused() -> None:

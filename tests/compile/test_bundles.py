@@ -6,18 +6,21 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from qdq import quantize
 from tiny_bundle import Weights, engine, write_bundle, write_image_onnx
 
 from edgeclip.bundle import Bundle, EngineEntry, Target, open_bundle, write_digests
 from edgeclip.cli import main
-from edgeclip.compile import target
+from edgeclip.compile import bundles, plans, target
 from edgeclip.compile.builder import Options
 from edgeclip.compile.bundles import compile_bundle, with_plans
-from edgeclip.compile.plans import plan_stem
-from edgeclip.compile.target import aim_at, arch_from, timing_cache
+from edgeclip.compile.plans import compile_engines, plan_stem
+from edgeclip.compile.rivals import Choice
+from edgeclip.compile.target import Aim, aim_at, arch_from, timing_cache
 from edgeclip.errors import DataError, EngineError, UsageError
+from edgeclip.progress import Silent
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.backends.plan_target import DeviceFacts
 from edgeclip.runtime.backends.trt_library import RTX, TENSORRT, Library
@@ -31,8 +34,8 @@ NO_GPU = {
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     """TFLite and Q/DQ ONNX image engines, a TFLite text engine."""
-    forms = (engine("image", "tflite"), engine("image", "onnx"), engine("text", "tflite"))
-    directory = write_bundle(tmp_path / "bundle", engines=forms)
+    qdq = msgspec.structs.replace(engine("image", "onnx"), precision="int8 static")
+    directory = write_bundle(tmp_path / "bundle", engines=(engine("image", "tflite"), qdq, engine("text", "tflite")))
     write_image_onnx(directory / "image.onnx", Weights())
     quantize(directory / "image.onnx", 8.0)
     write_digests(directory)
@@ -101,6 +104,65 @@ def test_the_bundle_that_we_ship(rtx: Library, tmp_path: Path) -> None:
     image = result.compiled[0].table
     assert image.int8 > 10
     assert image.not_int8 == ()
+
+
+@pytest.mark.parametrize("kept", ["int8", "fp16"])
+def test_on_its_gpu_int8_stays_only_where_it_is_faster(
+    rtx: Library, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: str
+) -> None:
+    """TensorRT-RTX builds both; the GPU that would time them is told for, as there is none."""
+    asked: dict[str, int] = {}
+
+    def choose(plans: dict[str, Path], target: Target) -> Choice:
+        asked.update({precision: path.stat().st_size for precision, path in plans.items()})
+        return Choice(kept, {"int8": 2.0, "fp16": 1.0})
+
+    monkeypatch.setattr(plans, "choose", choose)
+    sources = [(entry, bundle.file(entry.file)) for entry in bundle.engines("image") if entry.format == "onnx"]
+    here = Aim(rtx, ((8, 6),), False, "")
+    made = compile_engines(sources, here, Options(), tmp_path, Silent())[0]
+    assert set(asked) == {"int8", "fp16"}
+    assert made.entry.precision == (kept if kept == "fp16" else sources[0][0].precision)
+    assert made.table.int8 == (2 if kept == "int8" else 0)
+    assert made.plan.stat().st_size == made.plan_bytes == asked[kept]
+    assert made.latency_ms == {"int8": 2.0, "fp16": 1.0}
+    assert sorted(path.name for path in tmp_path.glob("image*")) == [made.layers.name, made.plan.name]
+    facts = json.loads(made.layers.read_text())
+    assert (facts["precision"], facts["latency_ms"]["fp16"]) == (made.entry.precision, 1.0)
+    asked.clear()
+    told = compile_engines(sources, here, Options(precision="int8"), tmp_path, Silent())[0]
+    assert (told.table.int8, told.latency_ms, asked) == (2, {}, {})
+
+
+def test_what_has_no_quantizers_has_no_rival(
+    rtx: Library, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "image.onnx"
+    write_image_onnx(path, Weights())
+    monkeypatch.setattr(plans, "choose", lambda plans, target: pytest.fail("there is nothing to choose from"))
+    entry = EngineEntry("image", "image.onnx", "onnx", "float32", Target("onnxruntime"))
+    made = compile_engines([(entry, path)], Aim(rtx, ((8, 6),), False, ""), Options(), tmp_path, Silent())[0]
+    assert made.entry.precision == "float32"
+
+
+def test_an_int8_plan_that_fails_its_self_test_says_what_works_instead(
+    rtx: Library, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def close(self) -> None: ...
+
+    def fail(engine: object, bundle: Bundle) -> None:
+        raise EngineError("cosine 0.31 to the golden frames")
+
+    monkeypatch.setattr(bundles, "open_engine", lambda *arguments: Broken())
+    monkeypatch.setattr(bundles, "check_golden", fail)
+    monkeypatch.setattr(plans, "choose", lambda plans, target: Choice("int8", {}))
+    monkeypatch.setattr(bundles, "aim_at", lambda runtime, archs: Aim(rtx, ((8, 6),), False, ""))
+    before = bundle.file("SHA256SUMS").read_bytes()
+    with pytest.raises(EngineError, match=r"the INT8 plan fails its self-test here: cosine 0\.31") as caught:
+        compile_bundle(bundle, runtime=RTX)
+    assert caught.value.hint == "compile with --precision float"
+    assert bundle.file("SHA256SUMS").read_bytes() == before
 
 
 def test_a_bundle_without_onnx_cannot_be_compiled(rtx: Library, tmp_path: Path) -> None:
@@ -211,6 +273,10 @@ def test_the_command(rtx: Library, bundle: Bundle, capsys: pytest.CaptureFixture
     told = json.loads(capsys.readouterr().out)
     assert told["plans"][0]["target"]["gpu_arch"] == "sm_86,sm_89"
     assert told["plans"][0]["not_int8"] == []
+    assert told["plans"][0]["latency_ms"] == {}
+    assert main([*arguments, "--out", str(out), "--precision", "float", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["plans"][0]["precision"], told["plans"][0]["int8"]) == ("fp16", 0)
     assert main([*arguments, "--sm", "87"]) == 2
     assert "--sm 87" in capsys.readouterr().err
 

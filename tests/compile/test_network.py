@@ -142,6 +142,9 @@ def test_weak_types_ask_for_int8_and_fp16_and_to_be_obeyed() -> None:
     config = Config()
     configure(OLD, network(), config, Options(floats="fp32", version_compatible=True))
     assert config.flags == {"INT8", "VERSION_COMPATIBLE"}
+    config, plain = Config(), Network(None, None, False, (), ("patch", "project"), [])
+    configure(OLD, plain, config, Options(precision="float"))
+    assert config.flags == {"FP16", "OBEY_PRECISION_CONSTRAINTS"}
 
 
 def test_what_an_old_one_has_not_is_said() -> None:

@@ -47,6 +47,13 @@ def table(rtx: Library, graph: Path) -> Table:
     return build_plan(rtx, graph, Options(archs=((8, 6),)), Silent()).table
 
 
+def test_its_rival_in_floating_point_is_taken_too(rtx: Library, graph: Path) -> None:
+    rival = build_plan(rtx, graph, Options(precision="float", archs=((8, 6),)), Silent()).table
+    assert rival.int8 == 0
+    assert rival.floats > 0
+    assert not [layer.name for layer in rival.layers if "int8" in (*layer.inputs, *layer.constants, *layer.outputs)]
+
+
 def weighted(graph: Path) -> list[onnx.NodeProto]:
     """Multiplications whose weight is stored as int8."""
     return [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qdq import quantize
 from tiny_bundle import Weights, engine, golden_frames, reference, write_bundle, write_image_onnx
 
 from edgeclip.bundle import Preprocess, open_bundle, write_digests
@@ -105,12 +106,16 @@ def test_a_plan_compiled_here_runs_here(cuda: Cuda, runtime: str, tmp_path: Path
     forms = (engine("image", "onnx"), engine("text", "tflite"))
     directory = write_bundle(tmp_path / "bundle", engines=forms)
     write_image_onnx(directory / "image.onnx", Weights())
+    quantize(directory / "image.onnx", 8.0)
     write_digests(directory)
     try:
         result = compile_bundle(open_bundle(directory), runtime=runtime)
     except UsageError as error:  # TensorRT-RTX knows no data-centre GPUs
         pytest.skip(error.message)
     assert result.tested  # its golden frames, on this GPU
+    image = next(made for made in result.compiled if made.entry.role == "image")
+    assert set(image.latency_ms) == {"int8", "fp16"}
+    print(f"{runtime}: {image.latency_ms}, kept {image.entry.precision}")
     opened = load_engine(open_bundle(directory), "image", backend=runtime)
     frames = golden_frames()
     rows = np.concatenate([opened.run(frame[None]).copy() for frame in frames])

@@ -2,16 +2,28 @@
 # Boots the real systemd as PID 1 of a namespace, over a writable copy of this system: nothing outside is changed.
 # Called by machine.py as root inside `unshare --mount --pid --cgroup --ipc --uts --fork`.
 #
-#   boot.sh WORK REPOSITORY PYTHON_PREFIX SITE_PACKAGES
+#   boot.sh WORK REPOSITORY PYTHON_PREFIX SITE_PACKAGES [SYSTEMD]
+#
+# SYSTEMD: a folder that fetch.sh made. Its systemd takes the place of this system's, with all its tools.
 set -eu
 cd /
-work=$1 repository=$2 prefix=$3 site=$4
+work=$1 repository=$2 prefix=$3 site=$4 systemd=${5:-}
 
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/scratch" "$work/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/scratch" "$work/root"
 root=$work/root
+
+if [ -n "$systemd" ]; then
+    # Nothing of this system's own is left, so that no test succeeds by it.
+    dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}:${Architecture}\n' \
+        '*systemd*' udev libudev1 | sed -n 's/^ii  *//p' | xargs dpkg-query --listfiles | sort -u > "$work/ours"
+    while read -r path; do
+        [ -d "$root$path" ] || rm -f "$root$path"
+    done < "$work/ours"
+    cp -a "$systemd/." "$root/"
+fi
 
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
@@ -44,9 +56,11 @@ chmod 755 "$root/opt/edgeclip/bin/edgeclip"
 rm -rf "$root/etc/systemd/system" "$root/var/log/journal"
 mkdir -p "$root/etc/systemd/system" "$root/var/log/journal" "$root/etc/edgeclip"
 echo 00000000000000000000000000ed6ec1 > "$root/etc/machine-id"
-for unit in sysctl modules-load remount-fs update-utmp random-seed udevd udev-trigger; do  # the kernel is not ours
+for unit in sysctl modules-load binfmt remount-fs update-utmp random-seed udevd udev-trigger; do  # the kernel is not ours
     ln -s /dev/null "$root/etc/systemd/system/systemd-$unit.service"
 done
+ln -s /dev/null "$root/etc/systemd/system/modprobe@.service"
+ln -s /dev/null "$root/etc/systemd/system/proc-sys-fs-binfmt_misc.automount"
 cat > "$root/etc/systemd/system/test.target" <<'END'
 [Unit]
 Description=edgeclip's tests

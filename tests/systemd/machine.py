@@ -16,6 +16,7 @@ from types import TracebackType
 
 HERE = Path(__file__).resolve().parent
 SYSTEMD = Path("/lib/systemd/systemd")
+OTHER = os.environ.get("EDGECLIP_TEST_SYSTEMD", "")  # a folder that fetch.sh made, to boot instead of this system's
 
 
 def cannot() -> str:
@@ -67,6 +68,7 @@ class Machine:
                 *("sh", "-c", f'echo $$ > {self._cgroup}/cgroup.procs; exec "$@"', "sh"),
                 "unshare", "--mount", "--pid", "--cgroup", "--ipc", "--uts", "--fork", "--kill-child",
                 str(HERE / "boot.sh"), str(self._work), str(HERE.parent.parent), sys.base_prefix, site,
+                OTHER,
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -105,8 +107,8 @@ class Machine:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Standard output and error of a command inside."""
-        enter = ["nsenter", f"--target={self._pid}", "--mount", "--pid", "--cgroup", "--ipc", "--root", "--wd=/"]
-        inside = ["/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command]
+        enter = ["nsenter", f"--target={self._pid}", "--mount", "--pid", "--cgroup", "--ipc", "--root"]
+        inside = ["/usr/bin/env", "-i", "--chdir=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command]
         done = subprocess.run(
             [*enter, *inside], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import Machine, cannot
+from machine import OTHER, Machine, cannot
 from rtsp_server import RtspServer
 
 pytestmark = [pytest.mark.systemd, pytest.mark.skipif(bool(cannot()), reason=cannot())]
@@ -21,13 +23,16 @@ pytestmark = [pytest.mark.systemd, pytest.mark.skipif(bool(cannot()), reason=can
 CONFIG = "/etc/edgeclip/edgeclip.yaml"
 GOOD = "source: demo\nwait: true\nbundle: /var/lib/tiny\nlabel: [dog, cat]\n"
 DROP_IN = "/etc/systemd/system/edgeclip.service.d/test.conf"
+INSTALL = ("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
 
 
 @pytest.fixture(scope="module")
 def machine(tiny_path: Path) -> Iterator[Machine]:
     with Machine() as machine:
+        machine.run("systemctl", "start", "sysinit.target")  # clears /tmp, as every boot does
         shutil.copytree(tiny_path, machine.file("/var/lib/tiny"))
-        machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+        machine.run(*INSTALL)
+        told(f"on systemd {version(machine)}")
         yield machine
 
 
@@ -56,6 +61,108 @@ def override(machine: Machine, *lines: str) -> None:
 
 def told(figure: str) -> None:
     print(f"\n  measured: {figure}", file=sys.stderr)
+
+
+def version(machine: Machine) -> str:
+    """Of PID 1 itself, like 247.3-7+deb11u8."""
+    return machine.run("systemctl", "show", "--property=Version", "--value").strip()
+
+
+def test_all_of_systemd_is_the_one_that_was_asked_for(machine: Machine) -> None:
+    shown = version(machine)
+    assert f"systemd {shown.split('.')[0]} ({shown})" in machine.run("systemctl", "--version")
+    libraries = list(Path(OTHER or "/", "usr/lib").rglob("libsystemd-shared-*.so"))
+    assert [library.stem.rpartition("-")[2] for library in libraries] == [shown.split(".")[0]]
+
+
+def test_the_unit_is_understood_without_a_warning_and_confined(machine: Machine) -> None:
+    machine.write("/etc/edgeclip/credentials/a", "secret", 0o600)
+    machine.run(*INSTALL, "--gpu")
+    try:
+        assert machine.run("systemd-analyze", "verify", "edgeclip.service").strip() == ""
+        shown = machine.run("systemd-analyze", "security", "--no-pager", "edgeclip.service")
+    finally:
+        machine.file("/etc/edgeclip/credentials/a").unlink()
+        machine.run(*INSTALL)
+    level = re.search(r"exposure level for edgeclip.service: ([\d.]+)", shown)
+    assert level is not None
+    told(f"exposure {level[1]} of 10, with gpu.conf and a credential")
+    assert float(level[1]) <= 2.0
+
+
+# /proc/devices of a Jetson with JetPack 6, as its drivers name their numbers; made up of numbers that nobody has here.
+JETSON = {"nvidia": 195, "17000000.gpu": 490, "host1x-fence": 491, "nvhost": 492, "other": 493}
+NODES = {
+    "/dev/nvidia0": "nvidia",
+    "/dev/nvgpu/igpu0/ctrl": "17000000.gpu",
+    "/dev/host1x-fence": "host1x-fence",
+    "/dev/nvhost-vic": "nvhost",
+    "/dev/other": "other",
+}
+OPENS = """
+import errno, os, socket
+for node in {nodes}:
+    try:
+        os.close(os.open(node, os.O_RDWR))
+        print(node, "opened")
+    except OSError as error:
+        print(node, errno.errorcode[error.errno])
+camera = socket.socket(socket.AF_UNIX)
+camera.connect("/tmp/argus_socket")
+print("argus connected")
+"""
+
+
+def test_the_gpu_part_opens_a_jetsons_devices_and_the_camera_daemon_and_nothing_more(machine: Machine) -> None:
+    """A node that the unit may open has no driver here (ENXIO, ENODEV); one that it may not is refused with EPERM."""
+    listed = (
+        Path("/proc/devices")
+        .read_text()
+        .replace(
+            "Character devices:\n", "Character devices:\n" + "".join(f"{JETSON[name]} {name}\n" for name in JETSON)
+        )
+    )
+    machine.write("/run/devices", listed)
+    machine.run("mount", "--bind", "/run/devices", "/proc/devices")
+    daemon = socket.socket(socket.AF_UNIX)
+    try:
+        for node, name in NODES.items():
+            machine.file(node).parent.mkdir(parents=True, exist_ok=True)
+            machine.run("mknod", "-m", "666", node, "c", str(JETSON[name]), "0")
+        machine.run("mknod", "-m", "666", "/dev/nvmap", "c", "10", "250")
+        daemon.bind(str(machine.file("/tmp/argus_socket")))
+        daemon.listen()
+        machine.file("/tmp/argus_socket").chmod(0o777)
+        machine.write("/opt/edgeclip/opens.py", OPENS.format(nodes=[*NODES, "/dev/nvmap"]))
+        machine.run(*INSTALL, "--gpu")
+        python = "/opt/edgeclip/python/bin/python3 /opt/edgeclip/opens.py"
+        override(machine, "Type=oneshot", "Restart=no", "Environment=LD_LIBRARY_PATH=/opt/edgeclip/python/lib",
+                 "ExecStart=", f"ExecStart={python}")  # fmt: skip
+        machine.run("systemctl", "start", "edgeclip.service")
+        said = machine.journal("-o", "cat")
+    finally:
+        daemon.close()
+        machine.run("umount", "/proc/devices")
+        machine.run("rm", "-rf", *NODES, "/dev/nvmap", "/tmp/argus_socket", "/dev/nvgpu")
+        machine.run(*INSTALL)
+    refused = [line.split()[0] for line in said.splitlines() if line.endswith(" EPERM")]
+    assert refused == ["/dev/other"], said
+    assert len([line for line in said.splitlines() if line.endswith((" ENXIO", " ENODEV"))]) == len(NODES), said
+    assert "argus connected" in said
+    assert "Couldn't stat device" not in said  # one line of noise in the journal for each, at every start
+
+
+def test_an_image_is_made_with_the_tools_of_this_systemd(machine: Machine) -> None:
+    machine.run("mkdir", "-p", "/var/image/usr/lib", "/var/image/etc")
+    said = machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--root", "/var/image")
+    image = machine.file("/var/image")
+    assert (image / "etc/systemd/system/multi-user.target.wants/edgeclip.service").is_symlink(), said
+    users = dict(line.split(":", 1) for line in (image / "etc/passwd").read_text().splitlines())
+    state = (image / "var/lib/edgeclip").stat()
+    assert (str(state.st_uid), oct(state.st_mode & 0o777)) == (users["edgeclip"].split(":")[1], "0o750")
+    assert oct((image / "etc/edgeclip/credentials").stat().st_mode & 0o777) == "0o700"
+    machine.run("/opt/edgeclip/bin/edgeclip", "service", "uninstall", "--root", "/var/image")
+    assert not list((image / "etc/systemd/system").rglob("edgeclip*"))
 
 
 def test_it_starts_unprivileged_in_its_sandbox_and_is_ready_when_it_decides(machine: Machine) -> None:
@@ -200,7 +307,8 @@ def test_a_secret_reaches_the_camera_and_nothing_else(machine: Machine) -> None:
     secret = "s3cret/with@signs"
     with RtspServer(password=secret) as rtsp:
         machine.write("/etc/edgeclip/credentials/camera_password", f"{secret}\n", 0o600)
-        machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+        said = machine.run(*INSTALL)
+        assert "credentials.conf" in machine.property("DropInPaths"), said
         url = rtsp.url.replace("rtsp://", "rtsp://cam:${credential:camera_password}@")
         configure(machine, GOOD.replace("demo", f"'{url}'"))
         machine.run("systemctl", "start", "edgeclip.service", check=False)
@@ -210,7 +318,7 @@ def test_a_secret_reaches_the_camera_and_nothing_else(machine: Machine) -> None:
         facts += [machine.journal("-o", "json"), machine.run("systemctl", "show", "edgeclip.service")]
     assert not [fact for fact in facts if secret in fact or "s3cret" in fact]
     machine.file("/etc/edgeclip/credentials/camera_password").unlink()
-    machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+    machine.run(*INSTALL)
     assert not machine.file("/etc/systemd/system/edgeclip.service.d/credentials.conf").exists()
 
 
@@ -258,6 +366,26 @@ def test_uninstall_leaves_what_is_the_users(machine: Machine) -> None:
     said = machine.run("/opt/edgeclip/bin/edgeclip", "service", "uninstall")
     assert f"{CONFIG}: left" in said
     assert machine.property("LoadState") == "not-found"
-    again = machine.run("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
+    again = machine.run(*INSTALL)
     assert f"{CONFIG}: yours, left as it is" in again
     assert "unchanged" not in again.splitlines()[0]
+
+
+def test_after_the_deb_its_unit_is_the_one_that_runs(machine: Machine) -> None:
+    """As deploy/deb/build.sh puts the files, and over a copy that an earlier `service install` had written."""
+    places = {"edgeclip.service": "systemd/system/edgeclip.service"}
+    places |= {f"{name}.conf": f"{name}.d/edgeclip.conf" for name in ("sysusers", "tmpfiles")}
+    for name, place in places.items():
+        machine.write(f"/usr/lib/{place}", (Path(__file__).parents[2] / "deploy" / name).read_text())
+    try:
+        machine.run(*INSTALL, "--gpu", "--now")
+        machine.wait(lambda: machine.property("ActiveState") == "active", 30, "it did not start")
+        assert machine.property("FragmentPath").endswith("/lib/systemd/system/edgeclip.service")
+        assert machine.property("UnitFileState") == "enabled"
+        assert "gpu.conf" in machine.property("DropInPaths")
+        machine.run("/opt/edgeclip/bin/edgeclip", "service", "uninstall")
+        assert (machine.property("ActiveState"), machine.property("UnitFileState")) == ("inactive", "disabled")
+        assert machine.property("DropInPaths") == ""
+    finally:
+        machine.run("rm", "-f", *(f"/usr/lib/{place}" for place in places.values()))
+        machine.run(*INSTALL)
