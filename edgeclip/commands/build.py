@@ -208,6 +208,6 @@ def _compile(
         print_json({"bundle": str(result.bundle), "plans": plans, "tested": result.tested})
         return OK
     for made in result.compiled:
-        print(f"{made.entry.file}: {made.plan_bytes / 1e6:.1f} MB, {made.table}")
+        print(made)
     print(f"{result.bundle}: written, {'golden frames pass' if result.tested else 'to be tested on its GPU'}")
     return OK
