@@ -174,7 +174,7 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         if not origin.exists():
             raise DataError(f"no bundle is installed in {origin.parent}", "install one: edgeclip bundle install FILE")
     if not origin.exists():
-        raise DataError(f"bundle {origin} does not exist", "check the path given to --bundle")
+        raise DataError(f"bundle {origin} does not exist", "check the path")
     if origin.is_symlink():  # it may lead elsewhere tomorrow; this bundle is the one it leads to now
         origin = origin.resolve()
     container = open_container(origin)

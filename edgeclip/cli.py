@@ -34,11 +34,12 @@ exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code; argparse itself exits with 2 for unknown options."""
-    parser = make_parser()
-    if "_ARGCOMPLETE" in os.environ:
-        importlib.import_module("argcomplete").autocomplete(parser)
+    """Run one command. Returns the exit code; `--help` and `--version` exit by themselves."""
     try:
+        _stand_in_for_closed_streams()
+        parser = make_parser()
+        if "_ARGCOMPLETE" in os.environ:
+            importlib.import_module("argcomplete").autocomplete(parser)
         _check_encoding(sys.argv[1:] if argv is None else argv)
         arguments = vars(parser.parse_args(argv))
         command = arguments.pop("command", None)
@@ -76,6 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         notice("interrupted")
         return INTERRUPTED
+
+
+def _stand_in_for_closed_streams() -> None:
+    """A standard stream that was closed (`>&-`) leads nowhere. Else the next file to be opened, a database maybe, would
+    get its number, and with it whatever a library prints."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _check_encoding(words: Sequence[str]) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 from edgeclip.bundle import Bundle
 from edgeclip.runtime.evidence import Floats, alike
 from edgeclip.runtime.labelbank import load_bank
-from edgeclip.runtime.labels import folded, numbered_labels
+from edgeclip.runtime.labels import YAML, folded, numbered_labels
 from edgeclip.runtime.scenes import background_labels
 from edgeclip.runtime.shots import Shot
+from edgeclip.runtime.tokenizer import load_tokenizer
 from edgeclip.types import Label
 
 LIMIT = 0.9
@@ -25,7 +26,6 @@ SO = {
     "watches": "They will begin and end together.",
     "negative": "The watch will hardly ever begin: take that negative away.",
 }
-YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Check:
     """What a file holds, and what collides in it, the nearest first.
 
     taught: shots in use of the labels and watches that were taught with pictures. taught_elsewhere: the same of labels
-    that were taught and that the file does not name.
+    that were taught and that the file does not name. foreign: names of sentences of which the model knows no word.
     """
 
     file: str
@@ -71,6 +71,7 @@ class Check:
     collisions: tuple[Collision, ...]
     taught: dict[str, int]
     taught_elsewhere: dict[str, int]
+    foreign: tuple[str, ...] = ()
 
 
 def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMIT, shots: Sequence[Shot] = ()) -> Check:
@@ -92,7 +93,18 @@ def check_file(path: str | os.PathLike[str], bundle: Bundle, limit: float = LIMI
         collisions=tuple(collisions(sentences, alike(texts, texts, mean), limit)),
         taught={name: count for name, count in counts.items() if folded(name) in names},
         taught_elsewhere={name: count for name, count in counts.items() if folded(name) not in names},
+        foreign=tuple(foreign(sentences, bundle)),
     )
+
+
+def foreign(sentences: Sequence[Sentence], bundle: Bundle) -> list[str]:
+    """Names of the sentences that are all the same to the bundle's tokenizer, for it knows no word of them."""
+    facts = bundle.manifest.text
+    if facts.tokenizer is None:
+        return []
+    tokenizer = load_tokenizer(bundle.file(facts.tokenizer))
+    labels = [sentence.label for sentence in sentences]
+    return [label.name for label in labels if not any(map(tokenizer.knows, label.prompts or (label.name,)))]
 
 
 def collisions(sentences: Sequence[Sentence], cosines: Floats, limit: float) -> list[Collision]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from edgeclip.credentials import with_credentials
 from edgeclip.errors import ConfigError, UsageError
+from edgeclip.wording import plainly
 
 PREFIX = "EDGECLIP_"
 # Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
@@ -144,12 +145,9 @@ def _check_flag(key: str, value: Any) -> None:
     try:
         msgspec.convert(value, FIELDS[key].type)
     except msgspec.ValidationError as error:
-        raise UsageError(f"--{key.replace('_', '-')}: {_complaint(error)}", "see `edgeclip run --help`") from error
-
-
-def _complaint(error: msgspec.ValidationError) -> str:
-    text = str(error).partition(" - at ")[0].replace(" | null", "")
-    return text[:1].lower() + text[1:]
+        raise UsageError(
+            f"--{key.replace('_', '-')}: {plainly(str(error).partition(' - at ')[0])}", "see `edgeclip run --help`"
+        ) from error
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -178,7 +176,9 @@ def _convert(key: str, variable: str, text: str) -> Any:
     try:
         return msgspec.convert((text,) if key in LISTS else text, FIELDS[key].type, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"environment: {variable}: {_complaint(error)}", f"mend {variable}") from error
+        raise ConfigError(
+            f"environment: {variable}: {plainly(str(error).partition(' - at ')[0])}", f"mend {variable}"
+        ) from error
 
 
 def _suggest(key: str) -> str:

@@ -82,6 +82,9 @@ def find_images(path: str | os.PathLike[str]) -> list[Path]:
         inside = [place]
     else:
         inside = [Path(name) for name in glob.glob(os.fspath(path), recursive=True)]
+        if not inside:
+            what = "matches no file" if glob.has_magic(os.fspath(path)) else "does not exist"
+            raise DataError(f"{path} {what}", "check the path")
     found = [item for item in inside if is_picture_name(item.name) and item.is_file()]
     if not found:
         raise DataError(f"{path} holds no pictures", f"pictures are {' '.join(sorted(SUFFIXES))}")

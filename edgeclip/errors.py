@@ -59,3 +59,8 @@ class EngineError(EdgeclipError):
 
 class ConfigError(EdgeclipError):
     exit_code = CONFIGURATION
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in the system's words and without its number: no "[Errno 111]"."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -26,6 +26,7 @@ class Frame:
     captured_ns: time.monotonic_ns() when the source delivered it (ages are differences of this clock).
     wall_ns: time.time_ns() at the same moment (for people and logs only).
     source: the source's name, credentials removed.
+    picture: path of its file, where the source is a folder or a pattern of pictures.
     """
 
     pixels: Pixels
@@ -33,6 +34,7 @@ class Frame:
     captured_ns: int
     wall_ns: int
     source: str
+    picture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Decision:
     watches: every watch in force, in its file's order. changes: those that began or ceased with this frame.
     unknown: 0..1, smoothed: that the frame shows nothing that was asked; 0 where that is not asked.
     closing: no frame of its own: the last one's once more, because the source ended and watches ceased with it.
+    picture: the frame's.
     """
 
     frame_index: int
@@ -134,6 +137,7 @@ class Decision:
     changes: tuple[Change, ...] = ()
     unknown: float = 0.0
     closing: bool = False
+    picture: str = ""
 
     @property
     def label(self) -> str:
@@ -162,6 +166,7 @@ class Source(Protocol):
     paced: read() does not wait for the next picture, and the supervisor plays it at fps (a file in real time, demo).
     fps: nominal rate, or None where the source does not know (or not before open()).
     max_fps: the supervisor hands on at most this many frames a second; None for all.
+    A source of many files also has `picture`, the path of the one read last.
     """
 
     name: str

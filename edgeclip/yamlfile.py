@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from edgeclip.errors import ConfigError
+from edgeclip.wording import plainly
 
 T = TypeVar("T")
 # What PyYAML's constructors raise for 2026-13-45, `!!float ""`, `!!bool maybe` and `!!timestamp soon`.
@@ -32,7 +33,8 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{path}{where}: not YAML: {problem}", "mend the syntax on that line") from error
+        hint = "indent with spaces: YAML takes no tabs" if r"'\t'" in problem else "mend the syntax on that line"
+        raise ConfigError(f"{path}{where}: not YAML: {problem}", hint) from error
     _refuse_repeated_keys(path, node)
     try:
         return msgspec.convert({} if value is None else value, kind)
@@ -91,7 +93,7 @@ def _located(path: str | Path, node: Any, value: Any, kind: Any, problem: str) -
     if missing:
         name = missing.group(1)
         return ConfigError(f"{path}:{line}: `{name}` is missing" + (f" in `{key}`" if steps else ""), f"add `{name}:`")
-    return ConfigError(f"{path}:{line}: `{key}`: {message}", "mend the value on that line")
+    return ConfigError(f"{path}:{line}: `{key}`: {plainly(message)}", "mend the value on that line")
 
 
 def _find(node: Any, steps: list[str | int]) -> int:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import importlib
 import inspect
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import pytest
 from commandline import Captured, complaint, program
 
 from edgeclip import commands
-from edgeclip.cli import COMMANDS, main
+from edgeclip.cli import COMMANDS, main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
@@ -76,6 +79,27 @@ def test_a_name_that_is_not_utf8_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("EDGECLIP_STATE", "/tmp/\udcff")
     assert main(["run", "--source", "demo"]) == USAGE
     assert "EDGECLIP_STATE is not UTF-8" in complaint(capsys)
+
+
+@pytest.mark.parametrize("words", ["run clip.mp4", "run --source a.jpg b.jpg --label dog", "capture clip.mp4 --out x"])
+def test_a_source_without_its_option_is_told_the_option(words: str, capsys: Captured) -> None:
+    assert main(words.split()) == USAGE
+    said = complaint(capsys)
+    assert re.search(r"its option: --source (clip\.mp4|b\.jpg)", said)
+    assert "quoted" in said
+
+
+def test_help_explains_every_option_and_argument() -> None:
+    def explained(parser: argparse.ArgumentParser) -> Iterator[str]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    yield from explained(below)
+            else:
+                assert action.help, f"{parser.prog}: {action.option_strings or action.dest}"
+                yield action.help
+
+    assert len(list(explained(make_parser()))) > 150
 
 
 @pytest.mark.parametrize(("words", "shown"), [("", "commands:"), ("run", "--camera"), ("labels embed", "--bundle")])
@@ -149,6 +173,41 @@ def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_may_be_tried_aga
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     assert main([*export, str(tmp_path / "folder" / "x.tar")]) == UNAVAILABLE
     assert "No space left on device" in complaint(capsys)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("form", ["--json", "--top 1"])
+def test_a_closed_stream_is_no_trouble(closed: str, form: str, tiny_path: Path, clip: Path, tmp_path: Path) -> None:
+    words = program("run", "--source", clip, "--label", "dog", "--bundle", tiny_path, *form.split())
+    words += ["--sink", f"decisions:{tmp_path / 'out.jsonl'}"]
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.join(words)} {closed}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == list(range(25))  # and nothing else was written into it
+
+
+@pytest.mark.parametrize("moment", ["edgeclip.commands", "argparse"])
+def test_ctrl_c_before_there_is_a_command_ends_it_quietly(moment: str) -> None:
+    code = f"""
+import argparse, sys, edgeclip.__main__ as program
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {moment!r}:
+            raise KeyboardInterrupt
+if {moment!r} == "argparse":
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+    argparse.ArgumentParser.add_subparsers = interrupt
+else:
+    sys.meta_path.insert(0, Interrupting())
+sys.exit(program.start())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
 
 
 def test_a_reader_that_leaves_ends_the_run_quietly(tiny_path: Path, clip: Path, labels: Path) -> None:

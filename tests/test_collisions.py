@@ -88,3 +88,11 @@ def test_what_was_taught_is_told_whether_named_or_not(tiny: Bundle, tmp_path: Pa
     found = check_file(path, tiny, shots=shots)
     assert found.taught == {"dog": 3, "the door": 1}
     assert found.taught_elsewhere == {"cat": 1}  # a negative is no label of that name
+
+
+def test_what_the_model_knows_no_word_of_is_named(tmp_path: Path) -> None:
+    from edgeclip.bundle import open_bundle
+
+    path = tmp_path / "labels.txt"
+    path.write_text("一只猫\ndog\n狗: a dog\n", encoding="utf-8")
+    assert check_file(path, open_bundle()).foreign == ("一只猫",)

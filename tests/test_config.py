@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("environment", "message", "hint"),
     [
         ({"EDGECLIP_LABLES": "x"}, "EDGECLIP_LABLES", "did you mean EDGECLIP_LABELS?"),
-        ({"EDGECLIP_FPS": "fast"}, "EDGECLIP_FPS: expected `float`", "EDGECLIP_FPS"),
+        ({"EDGECLIP_FPS": "fast"}, "EDGECLIP_FPS: expected a number", "EDGECLIP_FPS"),
         ({"EDGECLIP_TOP": "-1"}, "EDGECLIP_TOP", ""),
         ({"EDGECLIP_JSON": "perhaps"}, "EDGECLIP_JSON", ""),
     ],

@@ -283,6 +283,6 @@ def test_find_images(tmp_path):
     assert names(tmp_path) == ["2.png", "10.png", "sub/1.JPG"]
     assert names(tmp_path / "*.png") == ["2.png", "10.png"]
     assert names(tmp_path / "2.png") == ["2.png"]
-    for place in ("notes.txt", "absent", "*.gif"):
-        with pytest.raises(DataError, match="holds no pictures"):
+    for place, said in {"notes.txt": "holds no pictures", "absent": "does not exist", "*.gif": "matches no f"}.items():
+        with pytest.raises(DataError, match=said):
             find_images(tmp_path / place)

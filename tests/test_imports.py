@@ -34,6 +34,7 @@ LEAVES = {
     "store",
     "turns",
     "types",
+    "wording",
     "yamlfile",
 }
 STAGES = {

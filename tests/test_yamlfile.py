@@ -62,8 +62,9 @@ def test_a_key_given_twice_is_refused_with_both_lines(
     ("text", "words"),
     [
         ("fps: 1\nlables: x\n", "x.yaml:2: unknown key `lables`"),
-        ("many:\n- size: 1\n- size: big\n", "x.yaml:3: `many.1.size`: Expected `int`"),
+        ("many:\n- size: 1\n- size: big\n", "x.yaml:3: `many.1.size`: expected a whole number, got text"),
         ("fps: [1\n", "x.yaml:2: not YAML"),
+        ("fps:\n\t1\n", "x.yaml:2: not YAML: found character '\\t'"),
         ("fps: 2026-13-45\n", "x.yaml: not YAML: month must be"),
         ('fps: !!float ""\n', "x.yaml: not YAML"),
         ("fps: !!bool maybe\n", "x.yaml: not YAML"),

@@ -66,9 +66,9 @@ cat > "$root/opt/edgeclip/bin/edgeclip" <<'END'
 #!/opt/edgeclip/bin/python3 -s
 import sys
 
-from edgeclip.cli import main
+from edgeclip.__main__ import start
 
-sys.exit(main())
+sys.exit(start())
 END
 chmod 755 "$root/opt/edgeclip/bin/edgeclip"
 ln -s /opt/edgeclip/bin/edgeclip "$root/usr/bin/edgeclip"

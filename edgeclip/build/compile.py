@@ -49,6 +49,8 @@ def compile_plans(
         if candidate.file == f"{role}.onnx"
     ]
     made = [one for aim in aims for one in compile_engines(engines, aim, Options(), directory, progress)]
+    for one in made:
+        progress.note(str(one))
     (directory / ENTRIES).write_bytes(msgspec.json.format(msgspec.json.encode([one.entry for one in made])))
 
 

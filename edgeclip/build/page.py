@@ -11,7 +11,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; 
 table { border-collapse: collapse; margin: 1em 0; font-size: 14px } td, th { border-bottom: 1px solid #d5d8e0 }
 td, th { padding: .3em .7em; text-align: left; vertical-align: top } tr.marked { background: #eef3fa }
 td { white-space: nowrap } td:last-child { white-space: normal }
-img { max-width: 100% } code { background: #f1f2f6 } h2 { margin-top: 1.6em }
+p, li { overflow-wrap: anywhere } img { max-width: 100% } code { background: #f1f2f6 } h2 { margin-top: 1.6em }
 """
 
 

@@ -12,6 +12,7 @@ STYLE = """
 :root { color-scheme: light dark; --ink: #1e242e; --soft: #6b7585; --line: #e3e7ec; --card: #fff; --page: #f6f7f9; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8ebf0; --soft: #98a2b3; --line: #2c333d; --card: #1b2027; --page: #13171c; } }
+body { overflow-wrap: anywhere; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1200px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 10px; }

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 BUNDLE_HELP = "engine bundle, directory or .tar, or `current`, the installed one (default: nano)"
-BACKEND_HELP = "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx"
+BACKEND_HELP = (
+    "engine runtime: litert, tflite-runtime, onnxruntime, openvino, tensorrt, tensorrt-rtx (default: the bundle's "
+    "first that this device has)"
+)
+THREADS_HELP = "threads of the engine (default: one less than there are cores, at most 4)"
 
 
 def add_command(
@@ -26,25 +30,25 @@ def add_command(
     return parser
 
 
-def add_sources(parser: argparse.ArgumentParser, help: str) -> None:
-    """--camera and --source, in the order given. help: of the latter."""
+def add_sources(parser: argparse._ActionsContainer, help: str) -> None:
+    """--camera and --source, in the order given. parser: or a group of its options. help: of the latter."""
     parser.add_argument(
-        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number; may be repeated"
+        "--camera", dest="source", action="append", type=camera, metavar="N", help="camera number, from 0; repeatable"
     )
     parser.add_argument("--source", action="append", metavar="URI", help=help)
 
 
-def add_bundle(parser: argparse.ArgumentParser) -> None:
+def add_bundle(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
 
 
-def add_engine(parser: argparse.ArgumentParser, of: str = "the image engine") -> None:
+def add_engine(parser: argparse._ActionsContainer) -> None:
     """--backend and --threads."""
     parser.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help=f"threads of {of}")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
 
 
-def add_no_taught(parser: argparse.ArgumentParser) -> None:
+def add_no_taught(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--no-taught", dest="taught", action="store_false", help="words alone, without taught pictures")
 
 

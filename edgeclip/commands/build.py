@@ -68,16 +68,25 @@ def add_build(commands: Any) -> None:
     parser.add_argument("--mean", type=_triple, metavar="R,G,B", help="subtracted from pixels in 0..1")
     parser.add_argument("--std", type=_triple, metavar="R,G,B", help="what they were divided by then")
     parser.add_argument("--checkpoint", metavar="FILE", help="another checkpoint than the recipe's")
-    parser.add_argument("--calibration", metavar="PATH", help="folder, pattern, shards or film of what is to be seen")
     parser.add_argument(
-        "--target", metavar="LIST", help="of tflite, onnx, tensorrt-rtx, tensorrt: a comma-separated list"
+        "--calibration",
+        metavar="PATH",
+        help="folder, pattern, shards or film of what is to be seen, at least 64 frames; or demo",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="LIST",
+        help="of tflite, onnx, tensorrt-rtx, tensorrt: a comma-separated list (default: the recipe's)",
     )
     parser.add_argument("--out", metavar="DIR", help="where the bundle goes, a directory or .tar")
     parser.add_argument("--work", metavar="DIR", help="where steps keep their results (default: build-work/NAME)")
     parser.add_argument("--data", metavar="PATH", help="labelled pictures to measure accuracy on")
     parser.add_argument("--eval-labels", metavar="FILE", help="the labels these pictures are told apart by")
     parser.add_argument(
-        "--budget", type=positive, metavar="MINUTES", help="how long the search for a quantization may take"
+        "--budget",
+        type=positive,
+        metavar="MINUTES",
+        help="how long the search for a quantization may take (default: 20)",
     )
     parser.add_argument(
         "--edgetpu-compatible",
@@ -138,7 +147,12 @@ def add_compile(commands: Any) -> None:
         help="of the image plan: the faster of INT8 and floating point, timed on this GPU; or one of them (default: "
         "faster; ahead of time int8)",
     )
-    parser.add_argument("--workspace", type=at_least_one, metavar="MB", help="memory that kernels may be tried in")
+    parser.add_argument(
+        "--workspace",
+        type=at_least_one,
+        metavar="MB",
+        help="memory to try kernels in (default: a quarter of what is free, 1024 at most)",
+    )
     parser.add_argument("--version-compatible", action="store_true", help="a plan for later minor versions too, slower")
     parser.add_argument(
         "--hardware-compatible", action="store_true", help="a plan for all GPUs from Ampere on, slower; not on Jetson"
@@ -194,6 +208,6 @@ def _compile(
         print_json({"bundle": str(result.bundle), "plans": plans, "tested": result.tested})
         return OK
     for made in result.compiled:
-        print(f"{made.entry.file}: {made.plan_bytes / 1e6:.1f} MB, {made.table}")
+        print(made)
     print(f"{result.bundle}: written, {'golden frames pass' if result.tested else 'to be tested on its GPU'}")
     return OK

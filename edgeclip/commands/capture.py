@@ -34,11 +34,16 @@ def add_capture(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="keep at most N frames (default: 512)")
     add_bundle(parser)
-    parser.add_argument("--fps", type=positive, metavar="N", help="look at no more than N frames a second")
+    parser.add_argument(
+        "--fps", type=positive, metavar="N", help="look at no more than N frames a second (default: all)"
+    )
     parser.add_argument("--seconds", type=positive, metavar="S", help="end after S seconds")
     parser.add_argument("--patience", type=positive, metavar="S", help="end when nothing new has come for S seconds")
     parser.add_argument(
-        "--min-sharpness", type=zero_or_more, metavar="V", help="variance of the Laplacian, 0 for any (default: 20)"
+        "--min-sharpness",
+        type=zero_or_more,
+        metavar="V",
+        help="a frame is blurred below this variance of its Laplacian, 0: none is (default: 20)",
     )
     add_engine(parser)
     parser.add_argument("--wait", action="store_true", help="keep trying when a live source is not there yet")

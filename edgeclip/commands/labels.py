@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from edgeclip.commands.arguments import add_bundle, add_command, at_least_one, usual_bundle
+from edgeclip.commands.arguments import THREADS_HELP, add_bundle, add_command, at_least_one, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK
 
@@ -30,7 +30,7 @@ def add_labels(commands: Any) -> None:
     check.add_argument("--json", action="store_true", help="one JSON object: counts, collisions, taught labels")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
     add_bundle(embed)
-    embed.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the text engine")
+    embed.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
 
 
 def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> int:
@@ -48,12 +48,14 @@ def _labels_check(file: str, bundle: str | None = None, json: bool = False) -> i
         print_json(asdict(found))
         return OK
     counts = [f"{found.labels} labels"] * bool(found.labels) + [f"{found.watches} watches"] * bool(found.watches)
-    print(f"{file}: {' and '.join(counts)}, {'but' if found.collisions else 'all well'}")
+    print(f"{file}: {' and '.join(counts)}, {'but' if found.collisions or found.foreign else 'all well'}")
     for pair in found.collisions:
         print(
             f"  lines {pair.first_line} and {pair.second_line}: {pair.first!r} and {pair.second!r} are nearly the same "
             f"sentence to {found.bundle}: {pair.similarity:.2f}. {pair.so}"
         )
+    for name in found.foreign:
+        print(f"  {found.bundle} knows no word of {name!r}: give it a prompt in words that it was trained with")
     for name, count in found.taught.items():
         print(f"  {name!r} was taught with {count} shots in use")
     for name, count in found.taught_elsewhere.items():

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 from edgeclip.commands.arguments import (
+    BUNDLE_HELP,
+    THREADS_HELP,
     add_bundle,
     add_command,
     add_engine,
@@ -29,7 +31,7 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("data", metavar="DATA", help="folder of class folders, or tar shards of picture + .json")
     parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
     add_bundle(parser)
-    add_engine(parser, "the engines")
+    add_engine(parser)
     add_no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
 
@@ -62,6 +64,9 @@ def _eval(
     print(f"{opened.origin}: {result.bundle} on {result.runtime}, {result.ms_per_image_p50:.2f} ms a picture")
     if result.top1 is not None and result.top5 is not None:
         print(f"top-1 {result.top1:.1%}, top-5 {result.top5:.1%} of {result.n} pictures among {result.labels} labels")
+    if result.skipped:
+        why = f"their label is not in {labels}, or they have none" if labels else "they have no label"
+        print(f"left out: {result.skipped} pictures, for {why}")
     if result.retrieval is not None:
         for way, recall in (
             ("picture to text", result.retrieval.image_to_text),
@@ -123,15 +128,19 @@ def add_verify(commands: Any) -> None:
         "Every engine that runs here against the golden frames; accuracy against the float figure of the bundle's "
         "report, where it is of the same data and labels. Exit code 65 where a gate is missed.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help=BUNDLE_HELP)
     parser.add_argument("--data", metavar="PATH", help="labelled pictures, as for `eval`")
     parser.add_argument("--labels", metavar="FILE", help="the labels they are told apart by")
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads of the engines")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
     parser.add_argument("--json", action="store_true", help="the verdict as one JSON object")
 
 
 def _verify(
-    bundle: str, data: str | None = None, labels: str | None = None, threads: int | None = None, json: bool = False
+    bundle: str | None = None,
+    data: str | None = None,
+    labels: str | None = None,
+    threads: int | None = None,
+    json: bool = False,
 ) -> int:
     import msgspec
 
@@ -140,7 +149,7 @@ def _verify(
     from edgeclip.runtime.labels import parse_labels
     from edgeclip.verify import verify_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle or usual_bundle())
     wanted = parse_labels(labels) if labels else None
     with progress_for(sys.stderr) as progress:
         verdict = verify_bundle(opened, data, wanted, threads=threads, progress=progress)
@@ -160,6 +169,7 @@ def _verify(
             )
     if not verdict.passed:
         raise DataError(
-            f"{bundle} does not pass: {'; '.join(verdict.failed)}", "build it again, or see what `edgeclip doctor` says"
+            f"{opened.origin} does not pass: {'; '.join(verdict.failed)}",
+            "build it again, or see what `edgeclip doctor` says",
         )
     return OK

@@ -15,8 +15,12 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            near = _nearest(unknown[0].partition("=")[0], self._option_string_actions)
-            self._refuse(f"{unknown[0]} is no option or argument of `{self.prog}`", near)
+            word, message = unknown[0], f"{unknown[0]} is no option or argument of `{self.prog}`"
+            if not word.startswith("-") and "--source" in self._option_string_actions:
+                raise UsageError(
+                    message, f"a source has its option: --source {word}; a pattern is quoted: --source 'shots/*.jpg'"
+                )
+            self._refuse(message, _nearest(word.partition("=")[0], self._option_string_actions))
         return known, unknown
 
     def error(self, message: str) -> NoReturn:

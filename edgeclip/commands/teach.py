@@ -35,10 +35,12 @@ def add_teach(commands: Any) -> None:
     parser.add_argument("--camera", dest="source", type=camera, metavar="N", help="or look at a camera")
     parser.add_argument("--source", metavar="URI", help="or at any source, as for `run`")
     parser.add_argument("--seconds", type=positive, metavar="S", help="of the source (default: 10)")
-    parser.add_argument("--frames", type=at_least_one, metavar="N", help="to keep of these, the most different (16)")
+    parser.add_argument(
+        "--frames", type=at_least_one, metavar="N", help="to keep of these, the most different (default: 16)"
+    )
     parser.add_argument("--keep-all", action="store_true", help="leave none out")
     _add_taught_options(parser)
-    add_engine(parser, "the engines")
+    add_engine(parser)
 
 
 def add_taught(commands: Any) -> None:
@@ -73,7 +75,7 @@ def _teach(label: str, json: bool = False, bundle: str | None = None, shots: Seq
     if json:
         print_json(msgspec.to_builtins(outcome))
         return OK
-    again = f", {outcome.again} known before" if outcome.again else ""
+    again = f", {outcome.again} as those known before, or twice" if outcome.again else ""
     print(f"{outcome.label}: {outcome.new} new shots{again}; {outcome.shots - len(outcome.left_out)} in use")
     for shot in outcome.left_out:
         print(f"  left out {shot.id} {shot.origin}: {shot.left_out}")

@@ -37,6 +37,9 @@ class Compiled:
     table: Table
     latency_ms: dict[str, float]
 
+    def __str__(self) -> str:
+        return f"{self.entry.file}: {self.plan_bytes / 1e6:.1f} MB, {self.table}"
+
 
 def compile_engines(
     engines: Sequence[tuple[EngineEntry, Path]],
@@ -82,7 +85,6 @@ def compile_engine(
         **msgspec.to_builtins(built.table),
     }
     layers.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1) + b"\n")
-    progress.note(f"{plan.name}: {len(built.data) / 1e6:.1f} MB, {built.table}")
     made = EngineEntry(entry.role, plan.name, "plan", precision, target)
     return Compiled(made, plan, layers, len(built.data), built.table, latency_ms)
 

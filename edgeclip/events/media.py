@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from edgeclip.atomic import atomic_write, sync_directory
+from edgeclip.errors import reason_of
 from edgeclip.events.retention import Retention
 from edgeclip.types import Frame, Pixels
 
@@ -229,7 +230,7 @@ class Media:
             except (OSError, cv2.error) as error:
                 self.failed += 1
                 if self.failed == 1:
-                    self._notify(f"{path} could not be written: {error}; events go on without pictures")
+                    self._notify(f"{path} could not be written: {reason_of(error)}; events go on without pictures")
             self._tidy()
 
     def _tidy(self) -> None:
@@ -238,7 +239,7 @@ class Media:
         except OSError as error:
             if not self._told_untidy:
                 self._told_untidy = True
-                self._notify(f"{self._folder} cannot be kept within media_mb and media_days: {error}")
+                self._notify(f"{self._folder} cannot be kept within media_mb and media_days: {reason_of(error)}")
 
 
 def write_mp4(path: Path, pictures: list[Picture]) -> None:

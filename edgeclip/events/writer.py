@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from edgeclip.errors import reason_of
 from edgeclip.events.event import Event
 from edgeclip.events.outbox import Outbox
 
@@ -103,7 +104,8 @@ class Writer:
             if not self._failing:
                 self._failing = True
                 self._notify(
-                    f"events cannot be put on disk ({error}): {len(self._waiting)} wait in memory, tried again"
+                    f"events cannot be put on disk ({reason_of(error)}): {len(self._waiting)} wait in memory, "
+                    "tried again"
                 )
             if "full" in str(error):
                 self._make_room()

@@ -83,7 +83,7 @@ class Connection:
             index = self.next_index
             self.next_index = index + 1
             if index % step == 0:
-                box.put(Frame(pixels, index, time.monotonic_ns(), time.time_ns(), source.name))
+                box.put(Frame(pixels, index, time.monotonic_ns(), time.time_ns(), source.name, _picture(source)))
 
     def _read_newest(self) -> None:
         source, box, abandoned = self.source, self.box, self._abandoned
@@ -116,7 +116,11 @@ class Connection:
                 if now_ns < due_ns:
                     continue
                 due_ns = max(due_ns + period_ns, now_ns)
-            box.put(Frame(pixels, index, now_ns, time.time_ns(), source.name))
+            box.put(Frame(pixels, index, now_ns, time.time_ns(), source.name, _picture(source)))
+
+
+def _picture(source: Source) -> str:
+    return getattr(source, "picture", "")
 
 
 def _period_ns(fps: float | None) -> int:

@@ -10,6 +10,7 @@ The first ': ' ends the name, ' | ' separates the label's own prompts. Everythin
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import unicodedata
@@ -20,6 +21,7 @@ from edgeclip.errors import DataError, UsageError
 from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.types import Label
 
+YAML = (".yaml", ".yml")  # watches
 MAX_LINE_CHARS = 512
 MAX_LABELS = 10_000
 MAX_FILE_BYTES = 16 << 20
@@ -29,6 +31,7 @@ _NAME_END = re.compile(r":(?:\s+|$)")
 _PROMPT_END = re.compile(r"(?:^|(?<=\s))\|(?=\s|$)")
 _FORBIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # controls, lone surrogates, line and paragraph separators
 _BIDI_CONTROLS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # these reorder a terminal's line
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BOM = "\ufeff"
 
 
@@ -39,6 +42,8 @@ def parse_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
 
 def numbered_labels(path: str | os.PathLike[str]) -> list[tuple[int, Label]]:
     """parse_labels() with the line of each label, from 1."""
+    if Path(path).suffix.lower() in YAML:
+        raise DataError(f"{path} is YAML, and a labels file holds one label a line", f"try --watch {path}")
     raw = _read(Path(path))
     labels: list[tuple[int, Label]] = []
     first_seen: dict[str, int] = {}
@@ -119,6 +124,10 @@ def _decode(raw_line: bytes, where: str, *, first: bool) -> str:
     try:
         line = raw_line.decode("utf-8")
     except UnicodeDecodeError as error:
+        if first and raw_line.startswith(_UTF16):
+            raise DataError(
+                f"{where}: this is UTF-16, as some editors save it", "save it with UTF-8 encoding"
+            ) from error
         raise DataError(
             f"{where}: byte {error.start + 1} of the line is not UTF-8", "save the file with UTF-8 encoding"
         ) from error

@@ -10,6 +10,7 @@ LONGEST_DELAY_S = 30.0
 PROOF_S = 2.0  # of frames: the source works, and its next loss is retried like a first one
 STEADY_S = 10.0  # of frames: the trouble is over, and the next loss is news
 EVENT_INTERVAL_S, LONGEST_SILENCE_S = 1.0, 3600.0  # between two lines about the same trouble
+REMIND_S = 10.0  # between the first two that say the same
 MAX_STUCK = 4  # reads that hang in a driver before further ones become rare
 STUCK_PAUSE_S, STUCK_FACTOR = 600.0, 6.0
 
@@ -43,9 +44,15 @@ class Outage:
 
 
 def silence_s(trouble_s: float) -> float:
-    """Seconds between two lines about trouble that has lasted trouble_s: one at first, then a twentieth of it, to an
-    hour, so that a camera that is dead for months does not fill the journal."""
+    """Seconds between two lines about trouble that has lasted trouble_s and goes on changing: one at first, then a
+    twentieth of it, to an hour, so that a camera that comes and goes for months does not fill the journal."""
     return min(max(EVENT_INTERVAL_S, trouble_s / 20.0), LONGEST_SILENCE_S)
+
+
+def reminder_s(gone_s: float) -> float:
+    """Seconds between two lines that say the same, of a source that has been gone for gone_s: after ten, twenty, forty
+    and so on, then every hour."""
+    return min(max(REMIND_S, gone_s / 2.0), LONGEST_SILENCE_S)
 
 
 def retry_delay_s(attempt: int, gone_s: float) -> float:

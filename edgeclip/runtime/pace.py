@@ -108,15 +108,22 @@ class Summary:
     joules_per_frame: float | None = None
 
     def __str__(self) -> str:
-        parts = [
-            f"{self.frames} frames in {self.elapsed_s:.1f} s",
-            f"{self.fps:.1f} fps",
+        if not self.frames:
+            return f"no frame came, {self.drops} dropped"
+        parts = [f"{counted(self.frames, 'frame')} in {self.elapsed_s:.1f} s", f"{self.fps:.1f} fps"]
+        if self.frames == 1:  # no time passed between the first and the last
+            parts = ["1 frame"]
+        parts += [
             f"{self.drops} dropped",
             f"frame age p50 {self.age_p50_ms:.0f} ms, p95 {self.age_p95_ms:.0f} ms",
-            f"label changed {self.changes} times",
+            f"label changed {counted(self.changes, 'time')}",
         ]
         if self.reconnects:
-            parts.append(f"{self.reconnects} reconnects")
+            parts.append(counted(self.reconnects, "reconnect"))
         if self.joules_per_frame is not None:
             parts.append(f"{self.joules_per_frame:.2f} J a frame")
         return ", ".join(parts)
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -130,6 +130,7 @@ class Pipeline:
             watches=watches,
             changes=self._watching.changes(lane) if self._watching else (),
             unknown=unknown,
+            picture=frame.picture,
         )
         for write in self._writes:
             write(decision, frame)

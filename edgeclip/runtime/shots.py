@@ -85,7 +85,7 @@ def read_thumbnails(path: Path) -> list[bytes]:
         return []
     thumbnails, ends = read_npz(path, "thumbnails", "ends")
     blob, stops = thumbnails.tobytes(), ends.tolist()
-    return [blob[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
+    return [blob[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
 
 
 def write_shots(path: Path, shots: Shots, thumbnails: Sequence[bytes]) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from edgeclip.errors import EdgeclipError, SourceError
 from edgeclip.runtime.box import Box
 from edgeclip.runtime.connection import Connection
-from edgeclip.runtime.outage import MAX_STUCK, STEADY_S, Outage, stuck_pause_s
+from edgeclip.runtime.outage import MAX_STUCK, STEADY_S, Outage, reminder_s, stuck_pause_s
 from edgeclip.types import Frame, Source
 
 State = Literal["connecting", "streaming", "lost", "ended"]
@@ -34,8 +34,8 @@ class Supervisor:
 
     Entering opens the source and raises its SourceError or DataError if it cannot be opened; with `wait`, a live
     source is waited for instead. A file played in real time is never retried.
-    on_event: called with one line when the source is lost, still lost (see silence_s()) or back; the last one of them
-    is always true within STEADY_S.
+    on_event: called with one line when the source is lost, still lost (reminder_s()), for another reason (silence_s())
+    or back; the last one of them is always true within STEADY_S.
 
     state, last_error: for display. drops: frames replaced by newer ones before they were used.
     reconnects: how often the source came back; its first coming is none.
@@ -76,6 +76,7 @@ class Supervisor:
         self._streaming_at_s = 0.0  # when the connection gave its first frame
         self._event_at: dict[State, float] = {}
         self._unsaid = False  # that it is back
+        self._reason_told: str | None = None  # why it is gone; None: that it is gone was not told
 
     @property
     def drops(self) -> int:
@@ -162,7 +163,7 @@ class Supervisor:
         limit_s = max(self._stall_timeout_s, min(3.0 / fps, LONGEST_STALL_S) if fps else 0.0)
         idle_s = (time.monotonic_ns() - connection.active_ns) / 1e9
         if idle_s >= limit_s:
-            raise SourceError(f"{connection.source.name}: no frame for {idle_s:.1f} s")
+            raise SourceError(f"{connection.source.name}: no frame for {idle_s:.0f} s")
 
     def _check_connect_time(self, connection: Connection) -> None:
         waited_s = (time.monotonic_ns() - connection.started_ns) / 1e9
@@ -185,8 +186,10 @@ class Supervisor:
         self._retry_at_s = now_s + delay_s
         self.state = "lost"
         self.last_error = error.message
+        least_s = reminder_s(now_s - self._lost_at_s) if error.message == self._reason_told else 0.0
         what = "lost" if self._ever_streamed else "not there yet"
-        self._tell(f"{what}: {error.message}; retrying in {delay_s:.1f} s")
+        if self._tell(f"{what}: {error.message}; retrying in {delay_s:.1f} s", least_s):
+            self._reason_told = error.message
 
     def _pause_or_connect(self) -> None:
         now_s = time.monotonic()
@@ -211,6 +214,7 @@ class Supervisor:
     def _note_streaming(self) -> None:
         was_lost, was_here = self.state == "lost", self._ever_streamed
         self.state, self._ever_streamed, self.stuck_at_s = "streaming", True, None
+        self._reason_told = None
         self._streaming_at_s = time.monotonic()
         self.reconnects += was_lost and was_here
         if was_lost:
@@ -237,10 +241,10 @@ class Supervisor:
         self._left = [*self._left, connection]
         return connection.gave_s
 
-    def _tell(self, event: str) -> bool:
-        """Whether it was told, and not too soon after the last one of its kind."""
+    def _tell(self, event: str, least_s: float = 0.0) -> bool:
+        """Whether it was told, and not too soon after the last one of its kind, at least least_s."""
         now_s = time.monotonic()
-        if now_s - self._event_at.get(self.state, -math.inf) < self._outage.silence_s(now_s):
+        if now_s - self._event_at.get(self.state, -math.inf) < max(least_s, self._outage.silence_s(now_s)):
             return False
         self._event_at[self.state] = now_s
         if self._on_event:

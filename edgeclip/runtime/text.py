@@ -28,6 +28,7 @@ class PromptTokenizer(Protocol):
     """What TextEncoder needs of a tokenizer."""
 
     def encode(self, text: str) -> list[int]: ...
+    def knows(self, text: str) -> bool: ...
     def encode_batch(self, texts: Sequence[str], context_length: int, pad_id: int) -> npt.NDArray[np.int32]: ...
 
 
@@ -66,6 +67,10 @@ class TextEncoder:
         """Whether `prompt` has more ids than the context holds."""
         return len(self._tokenizer.encode(prompt)) > self._facts.context_length
 
+    def knows(self, label: Label) -> bool:
+        """Whether any word of a label's own is in the vocabulary; those of the templates do not count."""
+        return any(self._tokenizer.knows(text) for text in label.prompts or (label.name,))
+
     def close(self) -> None:
         self._engine.close()
 
@@ -92,8 +97,9 @@ def embed_labels(
 
     encoder: opens the text engine and its tokenizer; called once at most, and not at all where the cache knows every
     label; what it returns is closed before this returns. cache_dir: default_cache_dir() where None. notices: told, in
-    one sentence each, what a person should know (a cache that cannot be written, prompts that are cut). advance: told
-    how many more labels are embedded. Raises DataError, EngineError and whatever `encoder` raises.
+    one sentence each, what a person should know (a cache that cannot be written, prompts that are cut, labels without a
+    word that the tokenizer knows, which are not kept, so that it is said every time). advance: told how many more
+    labels are embedded. Raises DataError, EngineError and whatever `encoder` raises.
     """
     notices = notices or _ignore
     directory = Path(cache_dir) if cache_dir is not None else default_cache_dir()
@@ -103,23 +109,35 @@ def embed_labels(
     keys = [_key(engine_key, some) for some in prompts]
     entries = cache.read(list(dict.fromkeys(keys)))
     missing = {key: some for key, some in zip(keys, prompts, strict=True) if key not in entries}
+    foreign: dict[bytes, str] = {}
     if missing:
         open_encoder = encoder()
         try:
+            pairs = [(label, key) for label, key in zip(labels, keys, strict=True) if key in missing]
+            foreign = {key: label.name for label, key in pairs if not open_encoder.knows(label)}
             for step in _steps(missing):
                 embedded = _embed(step, open_encoder, bundle.manifest.dim)
-                cache.write(embedded)
+                cache.write({key: entry for key, entry in embedded.items() if key not in foreign})
                 entries.update(embedded)
                 if advance:
                     advance(len(step))
         finally:
             open_encoder.close()
+    if foreign:
+        notices(
+            f"{bundle.manifest.name} knows no word of {_few(list(foreign.values()))}, and cannot tell such labels from "
+            "each other: give each a prompt in words that it was trained with, `name: prompt`"
+        )
     cut = [label.name for label, key in zip(labels, keys, strict=True) if entries[key].cut]
     if cut:
-        names = ", ".join(map(repr, cut[:5])) + (", ..." if len(cut) > 5 else "")
-        notices(f"prompts of {len(cut)} labels are longer than the text engine reads and were cut: {names}")
+        which = "a label" if len(cut) == 1 else f"{len(cut)} labels"
+        notices(f"prompts of {which} are longer than the text engine reads and were cut: {_few(cut)}")
     embeddings = np.stack([entries[key].vector for key in keys]) if keys else np.empty((0, bundle.manifest.dim))
     return TextBank(tuple(label.name for label in labels), embeddings.astype(np.float32), bundle.manifest.space)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def label_prompts(label: Label, templates: Sequence[str]) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ class TextCache:
                 self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
                 self._insert(self._path, self._known)
         except (OSError, *_FAULTS) as error:
-            self._notices(f"text embeddings are not kept, the cache {self._path} cannot be written: {error}")
+            reason = getattr(error, "strerror", None) or error
+            self._notices(f"text embeddings are not kept, the cache {self._path} cannot be written: {reason}")
 
     def _select(self, path: Path, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         found: dict[bytes, Entry] = {}

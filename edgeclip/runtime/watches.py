@@ -146,6 +146,9 @@ def load_watches(path: str | os.PathLike[str]) -> WatchFile:
     """Raises DataError naming file, line and key."""
     from edgeclip.yamlfile import load_yaml
 
+    if os.fspath(path).lower().endswith(".txt"):
+        raise DataError(f"{path} is no YAML, which watches are written in", f"if it holds labels: --labels {path}")
+
     try:
         return load_yaml(os.fspath(path), WatchFile)
     except ConfigError as error:

@@ -105,7 +105,7 @@ def teach(
     name = label_name(options.label)
     if bool(options.shots) == (options.source is not None):
         raise UsageError(
-            "give pictures, or a source, and not both",
+            "both pictures and a source are given" if options.shots else "neither pictures nor a source is given",
             "`edgeclip teach LABEL shots/` or `edgeclip teach LABEL --camera 0`",
         )
     engine = load_engine(bundle, "image", backend=options.backend, threads=options.threads)
@@ -154,8 +154,8 @@ def forget(label: str, shot: str | None, bundle: Bundle, state: Path) -> int:
         mine = {row for row, one in enumerate(before.shots) if folded(one.label) == folded(label)}
         gone = {row for row in mine if shot is None or before.shots[row].id == shot}
         if not gone:
-            what = f"no shot {shot} of {label!r}" if shot and mine else f"{label!r}"
-            raise DataError(f"{what} was taught to this model", "`edgeclip taught` lists labels and shots")
+            what = f"{label!r} has no shot {shot}" if shot and mine else f"{label!r} was never taught to this model"
+            raise DataError(what, "`edgeclip taught` lists labels and shots")
         keep = [row for row in range(len(before.shots)) if row not in gone]
         thumbnails = read_thumbnails(path)
         write_shots(path, before.of(keep), [thumbnails[row] for row in keep])

@@ -25,6 +25,9 @@ def test_eval_says_its_figures_as_json_and_as_text(tiny_path: Path, tmp_path: Pa
     assert 0 <= figures["top1"] <= figures["top5"] == 1
     assert main(arguments) == 0
     assert "of 2 pictures among 2 labels" in capsys.readouterr().out
+    (tmp_path / "labels.txt").write_text("dog\n")
+    assert main([*arguments, "--labels", str(tmp_path / "labels.txt")]) == 0
+    assert "left out: 1 pictures" in capsys.readouterr().out
 
 
 def test_verify(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:

@@ -79,6 +79,15 @@ def test_a_mistake_in_the_environment_names_the_variable(monkeypatch: pytest.Mon
     assert "EDGECLIP_FPS" in complaint(capsys)
 
 
+def test_labels_and_watches_that_were_mixed_up_are_told(tmp_path: Path, capsys: Captured) -> None:
+    labels, watches = tmp_path / "labels.txt", tmp_path / "watches.yaml"
+    labels.write_text("cat\n")
+    watches.write_text("watches: [{name: cat}]\n")
+    for option, path, other in (("--labels", watches, "--watch"), ("--watch", labels, "--labels")):
+        assert main(["run", "--source", "demo", option, str(path)]) == BAD_DATA
+        assert f"{other} {path}" in complaint(capsys)
+
+
 @pytest.mark.parametrize("options", ["--label=", "--fps=2000", "--threads=1000", "--bundle=", "--smoothing=9999"])
 def test_a_value_that_no_run_can_have_is_a_usage_error(options: str, capsys: Captured) -> None:
     assert main(["run", "--source", "demo", options]) == USAGE
@@ -172,6 +181,23 @@ def test_pictures_get_a_line_each_a_recording_and_a_snapshot(
     assert len(capfd.readouterr().out.splitlines()) == 3
     assert cv2.imread(str(tmp_path / "out.png"))[0, 0].tolist() == [160, 160, 160]
     assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_a_bad_picture_in_a_folder_is_told_after_all_others(
+    tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number in (1, 3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((120, 160, 3), 80 * number, np.uint8))
+    (folder / "2.png").write_bytes(b"no picture")
+    options = ["--label", "dog", "--bundle", str(tiny_path), "--json", "--snapshot", str(tmp_path / "out.png")]
+    assert main(["run", "--source", str(folder), *options]) == BAD_DATA
+    said = capfd.readouterr()
+    named = [json.loads(line)["picture"] for line in said.out.splitlines()]
+    assert named == [str(folder / "1.png"), str(folder / "3.png")]
+    assert "1 of 3 pictures could not be read" in said.err
+    assert cv2.imread(str(tmp_path / "out.png"))[0, 0].tolist() == [240, 240, 240]
 
 
 def test_without_labels_the_everyday_ones_are_used_and_said(

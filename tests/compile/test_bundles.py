@@ -266,9 +266,11 @@ def test_the_command(rtx: Library, bundle: Bundle, capsys: pytest.CaptureFixture
     out = tmp_path / "out"
     arguments = ["compile", bundle.origin, "--target", "tensorrt-rtx", "--sm", "86,89", "--batch", "1"]
     assert main([*arguments, "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+    captured = capsys.readouterr()
+    said = captured.out
     assert "2 multiplications in INT8, 0 in floating point" in said
     assert "every Q/DQ is used" in said
+    assert (said + captured.err).count(" MB, ") == 1  # a terminal shows both, and the plan's line once
     assert main([*arguments, "--out", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["plans"][0]["target"]["gpu_arch"] == "sm_86,sm_89"

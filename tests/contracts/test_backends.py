@@ -207,7 +207,8 @@ def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
         "openvino": "openvino",
     }
     for module in modules:
-        monkeypatch.delitem(sys.modules, f"edgeclip.runtime.backends.{module}", raising=False)
+        for ours in (module, f"{module}_library"):
+            monkeypatch.delitem(sys.modules, f"edgeclip.runtime.backends.{ours}", raising=False)
         monkeypatch.setitem(sys.modules, packages[module], None)
 
 

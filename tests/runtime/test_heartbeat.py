@@ -111,13 +111,13 @@ def test_a_watchdog_that_is_off_or_patient_already_is_left_as_it_is(watchdog_s: 
 
 def test_the_status_says_which_of_several_cameras_is_gone_and_how_the_others_do() -> None:
     bench = Bench()
-    feeds = [Feed("yard"), Feed("door", "lost", "no frame for 4.6 s")]
+    feeds = [Feed("yard"), Feed("door", "lost", "no frame for 5 s")]
     bench.heartbeat.begin("nano", feeds)
     bench.heartbeat.write(decision("yard", 9.9, 31), FRAME)
     bench.heartbeat.write(decision("door", 5.0, 20), FRAME)
     bench.now_s += 11
     bench.heartbeat.write(decision("yard", 9.9, 31), FRAME)
-    assert bench.heartbeat.status() == "degraded: nano: door lost (no frame for 4.6 s); yard 9.9 fps, age 31 ms"
+    assert bench.heartbeat.status() == "degraded: nano: door lost (no frame for 5 s); yard 9.9 fps, age 31 ms"
     feeds[1].state = "streaming"
     bench.heartbeat.write(decision("door", 5.0, 20), FRAME)
     assert bench.heartbeat.status() == "nano: door 5.0 fps, age 20 ms; yard 9.9 fps, age 31 ms"

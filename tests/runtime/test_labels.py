@@ -69,7 +69,7 @@ def test_bom_crlf_tabs_and_a_missing_last_newline_do_not_matter(tmp_path):
         ("ok\u2028cat", 1, "U+2028"),
         ("ok\ncat\u202egod", 2, "U+202E"),
         (b"ok\n\nca\xfft", 3, "byte 3 of the line is not UTF-8"),
-        ("cat".encode("utf-16"), 1, "not UTF-8"),
+        ("cat".encode("utf-16"), 1, "this is UTF-16"),
     ],
 )
 def test_bad_content_is_refused_with_file_line_and_fix(tmp_path, text, line, words):

@@ -186,7 +186,7 @@ def test_a_stop_while_it_starts_ends_it_before_it_has(piped: tuple[Path, bytes],
         feed(pipe, text.decode())
         said = service.process.communicate(timeout=30)[1]
         assert service.process.returncode == 0
-        assert said.startswith("edgeclip: 0 frames")
+        assert said.startswith("edgeclip: no frame came")
         assert not any(line.startswith("STATUS=tiny") for line in service.manager.drain())
 
 
@@ -239,7 +239,7 @@ def test_a_stop_while_an_engine_takes_long_to_load_is_no_failure(config: Path, t
             time.sleep(0.02)
         code, said = service.stop(30)
     assert code == 0, said
-    assert said.startswith("edgeclip: 0 frames")
+    assert said.startswith("edgeclip: no frame came")
 
 
 def before_path(folder: Path) -> str:

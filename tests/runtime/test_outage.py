@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeclip.runtime.outage import Outage, retry_delay_s, silence_s, stuck_pause_s
+from edgeclip.runtime.outage import Outage, reminder_s, retry_delay_s, silence_s, stuck_pause_s
 
 
 def waits(gave_s: float, hours: float, away_s: float = 0.0) -> list[float]:
@@ -42,12 +42,21 @@ def test_coming_and_going_is_the_same_trouble_and_told_ever_less_often() -> None
     assert outage.silence_s(3700.0) == 1.0
 
 
-def test_a_camera_that_is_dead_for_a_month_is_told_of_a_few_hundred_times() -> None:
+def test_trouble_that_changes_is_told_of_every_second_and_for_a_month_a_few_hundred_times() -> None:
     lines, outage_s = 0, 0.0
     while outage_s < 30 * 86_400.0:
         lines, outage_s = lines + 1, outage_s + silence_s(outage_s)
     assert silence_s(5.0) == 1.0
     assert 200 < lines < 1000
+
+
+def test_a_camera_that_stays_dead_is_told_of_once_and_then_ever_more_rarely() -> None:
+    told: list[int] = []
+    for gone_s in range(30 * 86_400):
+        if not told or gone_s - told[-1] >= reminder_s(gone_s):
+            told.append(gone_s)
+    assert told[:6] == [0, 10, 20, 40, 80, 160]
+    assert told[-1] - told[-2] == 3600
 
 
 def test_delays_are_short_for_a_minute_and_then_grow_to_half_a_minute() -> None:

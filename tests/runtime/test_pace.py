@@ -41,5 +41,9 @@ def test_percentiles_are_of_the_newest_ages() -> None:
 
 def test_summary_reads_as_a_line() -> None:
     assert str(Summary(40, 2.0, 19.5, 3, 1, 4, 12.4, 20.6)) == (
-        "40 frames in 2.0 s, 19.5 fps, 3 dropped, frame age p50 12 ms, p95 21 ms, label changed 4 times, 1 reconnects"
+        "40 frames in 2.0 s, 19.5 fps, 3 dropped, frame age p50 12 ms, p95 21 ms, label changed 4 times, 1 reconnect"
     )
+    assert str(Summary(1, 0.0, 0.0, 0, 0, 0, 12.4, 12.4)) == (
+        "1 frame, 0 dropped, frame age p50 12 ms, p95 12 ms, label changed 0 times"
+    )
+    assert str(Summary(0, 0.0, 0.0, 0, 0, 0, 0.0, 0.0)) == "no frame came, 0 dropped"

@@ -425,16 +425,37 @@ def test_a_bug_in_a_source_is_not_retried() -> None:
         list(supervisor.frames())
 
 
-def test_events_are_said_at_most_once_a_second() -> None:
+def test_trouble_that_changes_is_told_at_most_once_a_second() -> None:
+    tries = itertools.count()
+
     def fails(_: int) -> Pixels:
-        raise SourceError("gone")
+        raise SourceError(f"gone, {next(tries)}")
 
     events: list[float] = []
     supervisor = Supervisor(lambda: Fake(fails), on_event=lambda text: events.append(time.monotonic()))
     with watching(supervisor):
         time.sleep(3)
-    assert 1 <= len(events) <= 4
+    assert 2 <= len(events) <= 4
     assert all(b - a >= 1 for a, b in itertools.pairwise(events))
+
+
+@pytest.mark.parametrize("ever", [False, True])
+def test_that_it_is_still_gone_is_told_once_and_that_it_is_gone_for_another_reason_at_once(ever: bool) -> None:
+    reason, frames = "no such name", [moving_bar(0, 64, 48)] * ever
+
+    def fails(_: int) -> Pixels:
+        if frames:
+            return frames.pop()
+        raise SourceError(reason)
+
+    events: list[str] = []
+    supervisor = Supervisor(lambda: Fake(fails), wait=True, on_event=events.append)
+    with watching(supervisor):
+        time.sleep(4)
+        reason = "no such login"
+        time.sleep(2)
+    told = [event.partition(";")[0] for event in events]
+    assert told == [f"{'lost' if ever else 'not there yet'}: {why}" for why in ("no such name", "no such login")]
 
 
 @pytest.mark.parametrize("behaviour", ["streaming", "hanging", "lost"])

@@ -39,6 +39,9 @@ class Letters:
     def encode(self, text):
         return [ord(character) for character in text]
 
+    def knows(self, text):
+        return text.isascii()
+
     def encode_batch(self, texts, context_length, pad_id):
         rows = [(self.encode(text)[:context_length] + [pad_id] * context_length)[:context_length] for text in texts]
         return np.array(rows, np.int32)
@@ -215,8 +218,18 @@ def test_cut_prompts_are_reported_cold_and_warm(bundle, cache):
         notices = []
         embed_labels(bundle, labels, encoder=encoder, cache_dir=cache, notices=notices.append)
         assert len(notices) == 1
-        assert "1 labels" in notices[0]
+        assert "of a label are longer" in notices[0]
         assert "'long'" in notices[0]
+
+
+def test_a_label_without_a_known_word_is_told_every_time(bundle, cache):
+    labels = [Label("dog"), Label("猫"), Label("кот", ("a cat",)), Label("犬", ("狗",))]
+    for prompts in (6, 3):  # the others are kept, and those of "猫" and "犬" are not
+        notices, encoders = [], Encoders()
+        embed_labels(bundle, labels, encoder=encoders, cache_dir=cache, notices=notices.append)
+        assert [engine.prompts for engine in encoders.engines] == [prompts]
+        assert len(notices) == 1
+        assert "knows no word of '猫', '犬'" in notices[0]
 
 
 # -- a cache that is not as it should be -------------------------------------------------------------------------------

@@ -205,3 +205,11 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     for name in ("absent.json", "", "latin.json"):
         with pytest.raises(DataError):
             load_tokenizer(tmp_path / name)
+
+
+def test_a_text_without_a_piece_of_the_vocabulary_is_not_known(pair):
+    tokenizer, _ = pair
+    assert tokenizer.knows("a dog")
+    assert tokenizer.knows("🫎 dog")
+    for text in ("🫎", "🫎 🪿", "", " "):
+        assert not tokenizer.knows(text)

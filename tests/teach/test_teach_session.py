@@ -112,8 +112,8 @@ def test_within_folders_what_is_unreadable_is_told_and_passed_over(
         (["x" * 2000, "SHOTS"], USAGE, "2000 characters"),
         ([" ", "SHOTS"], USAGE, "empty"),
         (["dog: a dog | a puppy", "SHOTS"], USAGE, "name alone"),
-        (["dog"], USAGE, "give pictures, or a source"),
-        (["dog", "SHOTS", "--source", "demo"], USAGE, "not both"),
+        (["dog"], USAGE, "neither pictures nor a source"),
+        (["dog", "SHOTS", "--source", "demo"], USAGE, "both pictures and a source"),
     ],
 )
 def test_bad_input(
@@ -144,9 +144,17 @@ def test_forgetting(tiny: Bundle, shots: Path, state: Path, tiny_path: Path, cap
     assert [label["label"] for label in listed["labels"]] == ["cat", "tree"]
     path = shots_path(state, tiny.manifest.space)
     assert len(read_thumbnails(path)) == 12
-    with pytest.raises(DataError, match="'dog' was taught to this model") as caught:
+    with pytest.raises(DataError, match="'dog' was never taught to this model") as caught:
         forget("dog", None, tiny, state)
     assert "edgeclip taught" in caught.value.hint
+
+
+def test_after_all_was_forgotten_it_can_be_taught_again(tiny: Bundle, shots: Path, state: Path) -> None:
+    for _ in range(2):
+        assert teach(TeachOptions("dog", (str(shots / "dog"),)), tiny, state).new == 6
+        assert forget("dog", None, tiny, state) == 6
+    assert taught(tiny, state).labels == ()
+    assert read_thumbnails(shots_path(state, tiny.manifest.space)) == []
 
 
 def test_another_models_shots_are_refused(tiny: Bundle, shots: Path, state: Path) -> None:

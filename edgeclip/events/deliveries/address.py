@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import ConfigError, UsageError, reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,9 @@ def secret(option: str, path: str | None, variable: str, value: str | None) -> s
     try:
         text = Path(path).read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{option}={path}: cannot be read: {reason}", f"mend the path, or set {variable}") from error
+        raise ConfigError(
+            f"{option}={path}: cannot be read: {reason_of(error)}", f"mend the path, or set {variable}"
+        ) from error
     if not text:
         raise ConfigError(f"{option}={path}: the file is empty", "put the secret in it, on one line")
     return text

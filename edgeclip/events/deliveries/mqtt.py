@@ -25,7 +25,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import ConfigError, UsageError, reason_of
 from edgeclip.events.deliveries import Setting
 from edgeclip.events.deliveries.address import Address, parse_address, secret
 from edgeclip.events.deliveries.homeassistant import discovery, slug
@@ -72,7 +72,7 @@ class Mqtt:
         try:
             client.connect(host, self._port, KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise Unreachable(f"no connection to {host}:{self._port}: {error}") from error
+            raise Unreachable(f"no connection to {host}:{self._port}: {reason_of(error)}") from error
         client.loop_start()
         deadline_s = time.monotonic() + self._timeout_s
         while not self._answers:
@@ -209,5 +209,7 @@ def _tls(address: Address) -> ssl.SSLContext:
         if "cert" in options:
             context.load_cert_chain(options["cert"], options.get("key"))
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"--sink {address.place}: {error}", "check the files of ca=, cert= and key=") from error
+        raise ConfigError(
+            f"--sink {address.place}: {reason_of(error)}", "check the files of ca=, cert= and key="
+        ) from error
     return context

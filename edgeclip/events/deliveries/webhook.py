@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgeclip import __version__
-from edgeclip.errors import ConfigError
+from edgeclip.errors import ConfigError, reason_of
 from edgeclip.events.deliveries import Setting
 from edgeclip.events.deliveries.address import parse_address, secret
 from edgeclip.events.delivery import Message, Rejected, Unreachable
@@ -117,8 +117,10 @@ class Webhook:
                 reason = f"HTTP {error.code} {error.reason}"
             raise Rejected(reason, message) if error.code in REFUSED else Unreachable(reason) from None
         except (OSError, http.client.HTTPException) as error:
-            said = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
-            raise Unreachable(f"no answer: {said}") from error  # what http.client says may quote the path
+            # What http.client says may quote the path.
+            cause = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
+            said = reason_of(cause) if isinstance(cause, BaseException) else cause
+            raise Unreachable(f"no answer: {said}") from error
         finally:
             too_long.cancel()
 
@@ -133,4 +135,4 @@ def _tls(ca: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"ca={ca}: {error}", "name a file of PEM certificates") from error
+        raise ConfigError(f"ca={ca}: {reason_of(error)}", "name a file of PEM certificates") from error

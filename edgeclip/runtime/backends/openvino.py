@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 from edgeclip.errors import DataError, EngineError
 from edgeclip.runtime.backends.chatter import native_chatter_hidden
 from edgeclip.runtime.backends.guard import check_input, check_output
+from edgeclip.runtime.backends.openvino_library import openvino
 from edgeclip.runtime.backends.signal_stack import signal_stack_kept
 from edgeclip.types import Embeddings
 

@@ -29,7 +29,7 @@ def annotate(pixels: Pixels, decision: Decision) -> Pixels:
     """A new [H, W, 3] uint8 BGR picture, both sides even, small ones enlarged."""
     picture = _canvas(pixels)
     height, width = picture.shape[:2]
-    line = int(np.clip(min(height, width) / 20, 20, 64))  # pixels from one row to the next
+    line = int(np.clip(min(height, width) / 20, 20, 108))  # pixels from one row to the next
     margin = line // 2
     _outlines(picture, decision, line)
     shown = _rows(decision)
@@ -90,11 +90,13 @@ def _shade(picture: Pixels, left: int, top: int, width: int, height: int) -> Non
 
 def _header(picture: Pixels, decision: Decision, left: int, baseline: int, width: int, line: int) -> None:
     size = line * 0.42
-    pace = f"{decision.fps:.1f} fps  {decision.age_ns / 1e6:.0f} ms"
+    fps = f"{decision.fps:.1f} fps  " if decision.fps else ""
+    pace = f"{fps}{decision.age_ns / 1e6:.0f} ms"
     taken = _text_width(pace, size)
     _write(picture, pace, left + width - taken, baseline, size, GREY)
-    name = f"{utc(decision.wall_ns)[11:19]}  {decision.source}"
-    _write(picture, _fit(name, size, width - taken - line // 2), left, baseline, size, GREY)
+    time = f"{utc(decision.wall_ns)[11:19]}  "
+    room = width - taken - line // 2 - _text_width(time, size)
+    _write(picture, time + _fit_end(decision.picture or decision.source, size, room), left, baseline, size, GREY)
 
 
 def _bar(picture: Pixels, name: str, score: float, colour: Colour, box: tuple[int, int, int, int]) -> None:
@@ -133,6 +135,15 @@ def _fit(text: str, size: float, width: int) -> str:
     while text and _text_width(text + "...", size) > width:
         text = text[:-1]
     return text + "..."
+
+
+def _fit_end(text: str, size: float, width: int) -> str:
+    """As _fit(), of its end: what tells one path from another stands there."""
+    if _text_width(text, size) <= width:
+        return text
+    while text and _text_width("..." + text, size) > width:
+        text = text[1:]
+    return "..." + text
 
 
 def _write(picture: Pixels, text: str, left: int, baseline: int, size: float, colour: Colour) -> None:

@@ -8,7 +8,8 @@
 `captured_ns` is the monotonic clock, `time` the wall clock, both of the capture. `scores` holds the labels that
 --top asked for, best first. `fps` is null until it is known. `label` is "unknown" where `unknown`, the probability
 that the frame shows none of the labels, is 0.5 or more, and then `score` is that; null where there are no labels.
-`watches` is there where there is a watches file, `changes` where one began or ended with this frame.
+`picture`, the path of the frame's file, is there where the source is a folder or a pattern of pictures, `watches` where
+there is a watches file, `changes` where one began or ended with this frame.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def to_line(decision: Decision) -> bytes:
         "fps": round(decision.fps, 2) or None,
         "unknown": round(decision.unknown, 6),
     }
+    if decision.picture:
+        record["picture"] = decision.picture
     if decision.watches:
         record["watches"] = {
             watch.name: {"probability": round(watch.probability, 6), "on": watch.on} for watch in decision.watches

@@ -54,7 +54,7 @@ def to_text(decision: Decision) -> str:
     rest = f"  ({', '.join(others)})" if others else ""
     fps = f"{decision.fps:.1f} fps, " if decision.fps else ""
     pace = f"{fps}age {decision.age_ns / 1e6:.0f} ms, {decision.drops} dropped"
-    return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {best}{rest}  [{pace}]\n"
+    return f"{_where(decision)}  {best}{rest}  [{pace}]\n"
 
 
 def change_text(decision: Decision, change: Change) -> str:
@@ -62,7 +62,11 @@ def change_text(decision: Decision, change: Change) -> str:
         what = f"begins, {change.probability:.2f} (at {change.enter:.2f})"
     else:
         what = f"ends: {change.reason}, peak {change.peak:.2f}"
-    return f"{utc(decision.wall_ns)}  {decision.source}  frame {decision.frame_index}  {change.watch} {what}\n"
+    return f"{_where(decision)}  {change.watch} {what}\n"
+
+
+def _where(decision: Decision) -> str:
+    return f"{utc(decision.wall_ns)}  {decision.picture or decision.source}  frame {decision.frame_index}"
 
 
 def _watch_text(watch: WatchState) -> str:

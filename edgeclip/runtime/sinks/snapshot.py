@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import cv2
 
 from edgeclip.atomic import atomic_write
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError, UsageError
 from edgeclip.runtime.sinks.annotate import annotate
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame
@@ -39,6 +40,10 @@ class Snapshot:
             with atomic_write(self._path) as stream:
                 stream.write(encoded.tobytes())
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise EdgeclipError(
+                    f"cannot write {self._path}: its disk is full", "make room, then start again", UNAVAILABLE
+                ) from error
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
             ) from error

@@ -87,7 +87,10 @@ class Table:
             )
         content = Group(grid, Text(), _pace(decision))
         return Panel(
-            content, title=Text(decision.source, style="bold"), title_align="left", border_style="bright_black"
+            content,
+            title=Text(decision.picture or decision.source, style="bold"),
+            title_align="left",
+            border_style="bright_black",
         )
 
     def _below(self) -> Text:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgeclip.atomic import sync_directory
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError, UsageError
 from edgeclip.runtime.sinks.annotate import annotate
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame, Pixels
@@ -62,6 +62,13 @@ class Video:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
+            if not _is_readable(self._temporary):  # OpenCV does not tell that a write failed
+                Path(self._temporary).unlink(missing_ok=True)
+                raise EdgeclipError(
+                    f"cannot write all of {self._path}: its disk may be full",
+                    "make room, then start again",
+                    UNAVAILABLE,
+                )
             os.chmod(self._temporary, 0o644)
             os.replace(self._temporary, self._path)
             sync_directory(self._path.parent)
@@ -77,7 +84,8 @@ class Video:
         writer = cv2.VideoWriter(self._temporary, fourcc, self._fps, self._size)
         if not writer.isOpened():
             raise ConfigError(
-                f"--record {self._path}: OpenCV cannot write MPEG-4 here", "use an OpenCV that was built with FFmpeg"
+                f"--record {self._path}: OpenCV cannot write MPEG-4 here",
+                "make room, if the disk is full; else use an OpenCV that was built with FFmpeg",
             )
         return writer
 
@@ -97,3 +105,10 @@ class Video:
         if picture.shape[:2] == (height, width):
             return picture
         return np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _is_readable(path: str) -> bool:
+    capture = cv2.VideoCapture(path)
+    readable = bool(capture.isOpened())
+    capture.release()
+    return readable

@@ -75,7 +75,10 @@ def _from_path(uri: str, *, fps: float | None, realtime: bool) -> Source:
         natural = resolve("edgeclip.runtime.sources.pictures:natural")
         matches = sorted(filter(Path.is_file, map(Path, glob.glob(str(path), recursive=True))), key=natural)
         if not matches:
-            raise SourceError(f"{uri} matches no file", "quote the pattern so that the shell leaves it alone")
+            raise SourceError(f"{uri} matches no file", "check the pattern; ** stands for folders at any depth")
+        is_picture = resolve("edgeclip.runtime.sources.pictures:is_picture")
+        if not any(map(is_picture, matches)):
+            raise SourceError(f"{uri} matches no picture", f"of films, give each by itself: --source {matches[0]}")
         return _make("pictures", uri, matches, realtime=realtime, max_fps=fps)
     if not path.exists():
         raise SourceError(f"{uri}: no such file, and no other form of source", FORMS)

@@ -11,6 +11,7 @@ import cv2
 from edgeclip.errors import SourceError
 from edgeclip.runtime.sources.address import redacted
 from edgeclip.runtime.sources.capture import next_picture, nominal_fps, opened
+from edgeclip.runtime.sources.unanswered import why
 from edgeclip.types import Pixels
 
 # FFmpeg looks at thirty frames to tell a rate before it gives the first one: three seconds of a camera at 10 fps, on
@@ -52,11 +53,7 @@ class NetworkStream:
     def open(self) -> None:
         self._capture = opened(self._url, cv2.CAP_FFMPEG, self._settings)
         if self._capture is None:
-            raise SourceError(
-                f"{self.name} does not answer with a video stream",
-                "check that the camera is on and reachable, and the port, path, user and password of the URL "
-                "(characters such as @ / : in a password must be written %40 %2F %3A)",
-            )
+            raise SourceError(*why(self._url, self.name))
         self.fps = nominal_fps(self._capture)
 
     def read(self) -> Pixels:

@@ -90,6 +90,7 @@ class Tokenizer:
         self._normalize: Callable[[str], str] = file.normalizer.change() if file.normalizer else str
         self._split: Callable[[str], Iterable[str]] = file.pre_tokenizer.splitter() if file.pre_tokenizer else _whole
         self._ids = file.model.encoder()
+        self._unknown = file.model.unknown
         self._before, self._after = file.post_processor.around() if file.post_processor else ([], [])
         self._left = file.padding is not None and file.padding.direction == "Left"
         self._raw = Finder([token for token in file.added_tokens if not token.normalized], str)
@@ -98,6 +99,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """All ids of `text`, special tokens included, however many there are."""
         return [*self._before, *self._body(text), *self._after]
+
+    def knows(self, text: str) -> bool:
+        """Whether any of `text` is in the vocabulary. All texts that are not are one and the same to a model."""
+        return any(found != self._unknown for found in self._body(text))
 
     def encode_batch(self, texts: Sequence[str], context_length: int, pad_id: int) -> npt.NDArray[np.int32]:
         """Ids [N, context_length] int32: cut at the right before the final special tokens, padded with `pad_id`.

@@ -41,6 +41,10 @@ class BPE(Component, frozen=True, tag=True):
                 if part not in self.vocab:
                     raise ValueError(f"{part!r} of merge {rank} is not in the vocabulary")
 
+    @property
+    def unknown(self) -> int | None:
+        return None if self.unk_token is None else self.vocab[self.unk_token]
+
     def encoder(self) -> Callable[[str], list[int]]:
         return Merger(self).ids
 

@@ -23,6 +23,10 @@ class Unigram(Component, frozen=True, tag=True):
         if self.unk_id is None or not 0 <= self.unk_id < len(self.vocab):
             raise ValueError("unk_id is not in the vocabulary")
 
+    @property
+    def unknown(self) -> int | None:
+        return self.unk_id
+
     def encoder(self) -> Callable[[str], list[int]]:
         return Lattice(self).ids
 

@@ -66,6 +66,10 @@ class WordPiece(Component, frozen=True, tag=True):
         if self.unk_token not in self.vocab:
             raise ValueError(f"the unknown token {self.unk_token!r} is not in the vocabulary")
 
+    @property
+    def unknown(self) -> int:
+        return self.vocab[self.unk_token]
+
     def encoder(self) -> Callable[[str], list[int]]:
         return self._ids
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeclip.runtime.sinks.annotate import BEST, ON, UNSURE, annotate
+from edgeclip.runtime.sinks.annotate import BEST, ON, UNSURE, _fit_end, annotate
 from edgeclip.types import WatchState
 from sinks.picture import decision, frame
 
@@ -65,3 +65,10 @@ def test_unknown_takes_the_place_of_the_best() -> None:
     picture = annotate(one.pixels, replace(decision(one), unknown=0.9))
     assert bar_length(picture) == 0
     assert (picture == np.array(UNSURE, np.uint8)).all(axis=2).any()
+
+
+def test_of_a_long_path_the_end_is_shown_for_there_it_differs() -> None:
+    shown = _fit_end("/a/long/way/down/to/the/pictures/of/monday/cat.jpg", 12, 100)
+    assert shown.startswith("...")
+    assert shown.endswith("cat.jpg")
+    assert _fit_end("cat.jpg", 12, 200) == "cat.jpg"

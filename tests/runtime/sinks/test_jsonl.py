@@ -92,3 +92,8 @@ def test_watches_changes_and_unknown_are_told_and_a_closing_decision_is_no_line(
     sink.write(replace(more, closing=True), one)
     sink.close()
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_picture_of_a_folder_is_named() -> None:
+    line = to_line(replace(decision(frame()), picture="shots/7.jpg"))
+    assert json.loads(line)["picture"] == "shots/7.jpg"

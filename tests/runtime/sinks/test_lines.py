@@ -73,3 +73,9 @@ def test_unknown_comes_first_and_watches_alone_are_told_too() -> None:
     states = (WatchState("door", 0.9, 0.8, True), WatchState("yard", 0.1, 0.8, False))
     line = written(Lines("", setting(stdout)), stdout, names=(), order=(), watches=states)[0]
     assert "frame 7  door 0.90 on, yard 0.10  [" in line
+
+
+def test_a_picture_of_a_folder_is_called_by_its_own_name() -> None:
+    stdout = io.StringIO()
+    line = written(Lines("", setting(stdout, fps=None)), stdout, picture="shots/7.jpg")[0]
+    assert line.split("  ")[1] == "shots/7.jpg"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from edgeclip.errors import ConfigError, UsageError
 from edgeclip.runtime.sinks.video import Video
 from edgeclip.types import Frame
 from sinks.picture import decision, frame, setting
+
+FOLDER = Path(__file__).parent
 
 
 def recorded(path: Path, frames: Sequence[Frame], *, live: bool, fps: float | None = 10.0) -> list[tuple[int, int]]:
@@ -66,3 +70,20 @@ def test_what_cannot_be_recorded_is_refused_before_the_run(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
         Video(str(tmp_path / "file" / "out.mp4"), setting()).open()
+
+
+def test_a_recording_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """OpenCV says nothing of a write that failed. A limit on the size of files stands for the full disk."""
+    code = f"""
+import resource, signal, sys
+sys.path[:0] = [{str(FOLDER)!r}, {str(FOLDER.parent)!r}]
+from pathlib import Path
+from test_video import at, recorded
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+recorded(Path({str(tmp_path / "out.mp4")!r}), [at(index, index / 10) for index in range(12)], live=False)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "cannot write all of" in done.stderr
+    assert "disk may be full" in done.stderr
+    assert list(tmp_path.iterdir()) == []

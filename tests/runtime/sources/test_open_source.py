@@ -52,7 +52,7 @@ def test_uris(uri: str, kind: type, live: bool, tmp_path: Path, monkeypatch: pyt
             UNAVAILABLE,
         ),
         ("nowhere.mp4", "nowhere.mp4: no such file", "'shots/", UNAVAILABLE),
-        ("shots/*.jpg", "matches no file", "quote", UNAVAILABLE),
+        ("shots/*.jpg", "matches no file", "check the pattern", UNAVAILABLE),
         ("", "empty", "demo", UNAVAILABLE),
         ("/proc/self/fd/0/x", "no such file", "demo", UNAVAILABLE),
         ("/dev/null", "not a video device", "ls /dev/video", UNAVAILABLE),
