@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, reason_of
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
@@ -42,7 +42,7 @@ def archived_files(archive: Path, limit_bytes: Callable[[str], int]) -> Iterator
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: {error}", "the archive is damaged: copy it again") from error
     except OSError as error:
-        raise DataError(f"{archive}: {error.strerror or error}", "check the path, or copy the archive again") from error
+        raise DataError(f"{archive}: {reason_of(error)}", "check the path, or copy the archive again") from error
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, limit: int, archive: Path) -> bytes:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, reason_of
 from edgeclip.types import Pixels
 
 SUFFIXES = frozenset(
@@ -41,8 +41,7 @@ def picture_bytes(path: Path, where: str) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(MAX_PICTURE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in a path, from a CSV
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{where}: {reason}", "check the path and its permissions") from error
+        raise DataError(f"{where}: {reason_of(error)}", "check the path and its permissions") from error
     if len(data) > MAX_PICTURE_BYTES:
         raise DataError(f"{where} is larger than {MAX_PICTURE_BYTES >> 20} MiB", "make it smaller")
     return data

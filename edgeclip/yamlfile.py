@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import ConfigError, reason_of
 from edgeclip.wording import plainly
 
 T = TypeVar("T")
@@ -24,8 +24,9 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read {path}: {reason}", "check the path and that it is UTF-8 text") from error
+        raise ConfigError(
+            f"cannot read {path}: {reason_of(error)}", "check the path and that it is UTF-8 text"
+        ) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)

@@ -38,7 +38,7 @@ def add_sources(parser: argparse._ActionsContainer, help: str) -> None:
     parser.add_argument("--source", action="append", metavar="URI", help=help)
 
 
-def add_bundle(parser: argparse._ActionsContainer) -> None:
+def add_bundle_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--bundle", metavar="PATH", help=BUNDLE_HELP)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from edgeclip.commands.arguments import (
-    add_bundle,
+    add_bundle_option,
     add_command,
     add_engine,
     add_sources,
@@ -33,7 +33,7 @@ def add_capture(commands: Any) -> None:
     add_sources(parser, "as for `run`; repeatable")
     parser.add_argument("--out", required=True, metavar="DIR", help="the set, new or to go on with: calibration/site-a")
     parser.add_argument("--frames", type=at_least_one, metavar="N", help="keep at most N frames (default: 512)")
-    add_bundle(parser)
+    add_bundle_option(parser)
     parser.add_argument(
         "--fps", type=positive, metavar="N", help="look at no more than N frames a second (default: all)"
     )

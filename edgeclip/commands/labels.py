@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import Any
 
-from edgeclip.commands.arguments import THREADS_HELP, add_bundle, add_command, at_least_one, usual_bundle
+from edgeclip.commands.arguments import THREADS_HELP, add_bundle_option, add_command, at_least_one, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK
 
@@ -26,10 +26,10 @@ def add_labels(commands: Any) -> None:
     embed = add_command(actions, "labels embed", _labels_embed, "compute text embeddings now, so that `run` need not")
     for parser in (check, listed, embed):
         parser.add_argument("file", metavar="FILE", help="labels, one a line, or a watches.yaml")
-    add_bundle(check)
+    add_bundle_option(check)
     check.add_argument("--json", action="store_true", help="one JSON object: counts, collisions, taught labels")
     listed.add_argument("--json", action="store_true", help="one JSON object: label to prompts")
-    add_bundle(embed)
+    add_bundle_option(embed)
     embed.add_argument("--threads", type=at_least_one, metavar="N", help=THREADS_HELP)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgeclip.commands.arguments import (
     BUNDLE_HELP,
     THREADS_HELP,
-    add_bundle,
+    add_bundle_option,
     add_command,
     add_engine,
     add_no_taught,
@@ -30,7 +30,7 @@ def add_eval(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", help="folder of class folders, or tar shards of picture + .json")
     parser.add_argument("--labels", metavar="FILE", help="label set to choose from (default: the data's own)")
-    add_bundle(parser)
+    add_bundle_option(parser)
     add_engine(parser)
     add_no_taught(parser)
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
@@ -88,7 +88,7 @@ def add_bench(commands: Any) -> None:
     )
     parser.add_argument("--source", metavar="URI", help="what to read (default: demo)")
     parser.add_argument("--labels", metavar="FILE", help="labels (default: the built-in everyday ones)")
-    add_bundle(parser)
+    add_bundle_option(parser)
     add_engine(parser)
     parser.add_argument("--seconds", type=positive, metavar="S", help="how long to measure each (default: 10)")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object")

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from edgeclip.commands.arguments import (
-    add_bundle,
+    add_bundle_option,
     add_command,
     add_engine,
     add_no_taught,
@@ -102,7 +102,7 @@ def add_run(commands: Any) -> None:
     group.add_argument("--clip-after-s", type=zero_or_more, metavar="S", help="and ends S after it (default: 2)")
 
     group = parser.add_argument_group("engine and device")
-    add_bundle(group)
+    add_bundle_option(group)
     add_engine(group)
     group.add_argument("--recompile", action="store_true", help="compile a plan that is not for this device again")
     group.add_argument("--gpu-preprocess", action="store_true", help="resize and crop on the GPU (CUDA)")

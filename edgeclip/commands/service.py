@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from edgeclip.commands.arguments import add_bundle, add_command, at_least_one, usual_bundle
+from edgeclip.commands.arguments import add_bundle_option, add_command, at_least_one, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK, UNAVAILABLE, EngineError
 
@@ -19,7 +19,7 @@ def add_doctor(commands: Any) -> None:
         "say what this machine can and cannot do, and how to mend it",
         "Tries every engine of the bundle on every runtime installed. Exit code 69 where `run` cannot work.",
     )
-    add_bundle(parser)
+    add_bundle_option(parser)
     parser.add_argument("--json", action="store_true", help="all checks as a JSON list")
 
 

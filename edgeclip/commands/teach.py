@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeclip.commands.arguments import (
-    add_bundle,
+    add_bundle_option,
     add_command,
     add_engine,
     at_least_one,
@@ -56,7 +56,7 @@ def add_forget(commands: Any) -> None:
 
 
 def _add_taught_options(parser: argparse.ArgumentParser) -> None:
-    add_bundle(parser)
+    add_bundle_option(parser)
     parser.add_argument("--json", action="store_true", help="the outcome as one JSON object")
 
 

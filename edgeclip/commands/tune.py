@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from edgeclip.commands.arguments import add_bundle, add_command, add_engine, add_sources, positive, usual_bundle
+from edgeclip.commands.arguments import add_bundle_option, add_command, add_engine, add_sources, positive, usual_bundle
 from edgeclip.commands.terminal import print_json
 from edgeclip.errors import OK, UsageError
 
@@ -37,7 +37,7 @@ def add_tune(commands: Any) -> None:
     )
     parser.add_argument("--fps", type=positive, metavar="N", help="take N frames a second, as the run will")
     parser.add_argument("--minutes", type=positive, metavar="M", help="of live sources: end after M minutes")
-    add_bundle(parser)
+    add_bundle_option(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="thresholds file (default: WATCHES.thresholds.json, beside the watches)"
     )

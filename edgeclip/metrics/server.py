@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from edgeclip.errors import ConfigError, UsageError
+from edgeclip.errors import ConfigError, UsageError, reason_of
 from edgeclip.metrics.exposition import Exposition
 from edgeclip.metrics.meter import Meter
 from edgeclip.runtime.board import Board
@@ -52,7 +52,7 @@ class MetricsServer:
             self._server = _Server((host.strip("[]"), int(port)), _handler(meter, registry))
         except OSError as error:
             raise ConfigError(
-                f"--metrics {address}: cannot listen: {error.strerror or error}", "choose another port"
+                f"--metrics {address}: cannot listen: {reason_of(error)}", "choose another port"
             ) from error
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)

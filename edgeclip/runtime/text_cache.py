@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.errors import reason_of
+
 MAX_ENTRIES = 100_000  # the oldest go first
 BUSY_TIMEOUT_S = 5.0
 _KEYS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999
@@ -82,8 +84,7 @@ class TextCache:
                 self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
                 self._insert(self._path, self._known)
         except (OSError, *_FAULTS) as error:
-            reason = getattr(error, "strerror", None) or error
-            self._notices(f"text embeddings are not kept, the cache {self._path} cannot be written: {reason}")
+            self._notices(f"text embeddings are not kept, the cache {self._path} cannot be written: {reason_of(error)}")
 
     def _select(self, path: Path, keys: Sequence[bytes]) -> dict[bytes, Entry]:
         found: dict[bytes, Entry] = {}
