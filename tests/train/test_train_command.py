@@ -41,8 +41,8 @@ def test_a_run_already_begun_is_not_begun_again(tmp_path: Path, capsys: pytest.C
     ("change", "line", "named"),
     [
         ({"sede": 1}, "sede: 1", ["unknown key `sede`", "did you mean `seed`?"]),
-        ({"ema": 1.5}, "ema: 1.5", ["`ema`", "1.0"]),
-        ({"seed": "x"}, "seed: x", ["`seed`", "int"]),
+        ({"ema": 1.5}, "ema: 1.5", ["`ema`", "less than 1"]),
+        ({"seed": "x"}, "seed: x", ["`seed`", "whole number"]),
         ({"templates": []}, "templates: []", ["`templates`"]),
         ({"templates": ["a photo"]}, None, ["template 'a photo'", "{}"]),
         ({"phases": []}, "phases: []", ["`phases`"]),
