@@ -27,7 +27,8 @@ def keep_frames_apart(size: int = APART_BYTES) -> bool:
 
     glibc begins like that and then changes its mind: once one frame was freed, those of its size come out of the heap,
     among small things that stay. With every reconnect the gaps come to lie differently, and the heap grows. It costs a
-    page fault for every 4 KB of a frame (benchmarks/LOG.md). False where malloc is not glibc's.
+    page fault for every 4 KB of a frame, which a camera's 25 a second bear and a film read as fast as it goes does not
+    (benchmarks/LOG.md). False where malloc is not glibc's.
     """
     return bool(_called("mallopt", M_MMAP_THRESHOLD, size))
 

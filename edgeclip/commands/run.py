@@ -133,10 +133,9 @@ def _run_until(stop: StopSignals, hang_up: ReloadSignal, config: str | None, fla
 
     if not load().source:
         raise UsageError("no source to watch", "try `edgeclip run --source demo`, or `--camera 0` for the first camera")
-    from edgeclip.arenas import keep_frames_apart, keep_giving_back, limit_arenas
+    from edgeclip.arenas import keep_giving_back, limit_arenas
 
     limit_arenas()  # before anything that starts threads
-    keep_frames_apart()
     keep_giving_back()
     from edgeclip.runtime.lifecycle import run_for_months
 

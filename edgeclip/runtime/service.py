@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from edgeclip.arenas import keep_frames_apart
 from edgeclip.bundle import Bundle, Preprocess, open_bundle
 from edgeclip.config import Config
 from edgeclip.errors import ConfigError
@@ -103,6 +104,8 @@ def serve(
         opened.open()  # their rates are known from here on
         sources = [feed.source for feed in feeds]
         live = any(source.live for source in sources)
+        if live:  # films end, and are read as fast as memory lets them
+            keep_frames_apart()
         setting = Setting(stdout, bundle.manifest.name, engine.runtime, _rate(sources[0]), live)
         sinks = _sinks(config, stdout, prepared, setting, notify)
         for sink in sinks:
