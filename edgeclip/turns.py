@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+
+from edgeclip.types import Engine
 
 TIE = 1.02  # times this near are a tie, which accuracy decides
 ROUNDS = 60
@@ -29,3 +32,13 @@ def latencies_ms(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS)
             run()
             times[name].append(1000.0 * (time.perf_counter() - began))
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def engines_ms(engines: Mapping[str, Engine]) -> dict[str, float]:
+    """Median time of one run of each, on an empty input of its own shape."""
+    return latencies_ms(
+        {
+            name: functools.partial(engine.run, np.zeros(engine.input_shape, engine.input_dtype))
+            for name, engine in engines.items()
+        }
+    )

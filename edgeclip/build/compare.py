@@ -19,7 +19,7 @@ from edgeclip.bundle import Text
 from edgeclip.progress import Progress
 from edgeclip.runtime.text import TextEncoder, label_prompts
 from edgeclip.runtime.tokenizer import Tokenizer
-from edgeclip.turns import latencies_ms
+from edgeclip.turns import engines_ms, latencies_ms
 from edgeclip.types import Embeddings, Engine, Label, Pixels
 
 Batch = npt.NDArray[np.uint8]
@@ -78,9 +78,7 @@ def measure_images(
         progress.advance()
     rows = {name: np.concatenate(part) for name, part in parts.items()}
     reference = rows[f"float.{next(iter(floats))}"]
-    first = next(iter(graphs.values()))
-    blank = np.zeros(first.input_shape, first.input_dtype)
-    times = latencies_ms({name: functools.partial(graph.run, blank) for name, graph in graphs.items()})
+    times = engines_ms(graphs)
     candidates = [candidate(file, graph, times, distance(reference, rows[file])) for file, graph in quantized.items()]
     for form, floating in floats.items():
         file, time_ms = f"image.float.{form}", times[f"float.{form}"]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgeclip.bundle import Target
 from edgeclip.runtime.backends.tensorrt import TensorRTEngine
-from edgeclip.turns import TIE, latencies_ms
+from edgeclip.turns import TIE, engines_ms
 from edgeclip.types import Engine
 
 INT8 = "int8"
@@ -43,10 +40,6 @@ def choose(plans: Mapping[str, Path], target: Target) -> Choice:
 
 def faster(engines: Mapping[str, Engine]) -> Choice:
     """INT8 where it is more than a tie faster; the other rounds less."""
-    runs = {
-        precision: functools.partial(engine.run, np.zeros(engine.input_shape, engine.input_dtype))
-        for precision, engine in engines.items()
-    }
-    times = latencies_ms(runs)
+    times = engines_ms(engines)
     other = next(precision for precision in times if precision != INT8)
     return Choice(INT8 if times[INT8] * TIE < times[other] else other, times)
