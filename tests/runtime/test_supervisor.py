@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -357,41 +358,63 @@ def test_a_close_that_fails_does_not_keep_the_end_from_its_user() -> None:
     assert seen == [0, 1, 2]
 
 
+@contextmanager
+def at_step(function: Callable[..., object], number: int, do: Callable[[], object]) -> Iterator[list[int]]:
+    """Calls do() before that bytecode instruction of the function; gives the steps taken."""
+    steps: list[int] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code is not function.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            steps.append(frame.f_lasti)
+            if len(steps) == number:
+                do()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield steps
+    finally:
+        sys.settrace(before)
+
+
 def test_drops_may_be_asked_while_a_connection_is_left() -> None:
-    """From the thread that decides; and they never go down, which a counter must not."""
+    """By other threads, wherever either is in its work; and they never go down, which a counter must not."""
 
     def fails(_: int) -> Pixels:
         raise SourceError("gone")  # before its first frame: the reader, too, would count drops
 
     supervisor = Supervisor(lambda: Fake(fails))
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    over, wrong = threading.Event(), []
 
-    def ask() -> None:
-        most = 0
-        while not over.is_set():
-            drops = supervisor.drops
-            if drops < most:
-                wrong.append((most, drops))
-            most = drops
+    def connect_and_drop() -> None:
+        supervisor._connect()
+        supervisor._connection.box.discarded = 1  # type: ignore[union-attr]
 
-    asking = threading.Thread(target=ask)
-    try:
-        with supervisor:
-            asking.start()
-            for _ in range(3000):
-                supervisor._connect()
-                supervisor._connection.box.discarded += 1  # type: ignore[union-attr]
-                supervisor._leave()
-                supervisor._left = []
-            over.set()
-            asking.join(10)
-    finally:
-        over.set()
-        sys.setswitchinterval(before_s)
-    assert wrong == []
-    assert supervisor.drops == 3000
+    answers: list[int] = []
+    ask = lambda: answers.append(supervisor.drops)  # noqa: E731
+    for number in itertools.count(1):
+        connect_and_drop()
+        ask()
+        with at_step(Supervisor._leave, number, ask) as steps:
+            supervisor._leave()
+        ask()
+        if len(steps) < number:
+            break
+    assert number > 20
+    for number in itertools.count(1):
+        connect_and_drop()
+        ask()
+        with at_step(type(supervisor).drops.fget, number, supervisor._leave) as steps:  # type: ignore[attr-defined]
+            ask()
+        supervisor._leave()
+        ask()
+        if len(steps) < number:
+            break
+    assert number > 5
+    assert answers == sorted(answers)
 
 
 def test_one_picture_repeated_too_fast_is_a_loss_and_a_static_scene_is_not() -> None:
