@@ -221,6 +221,32 @@ def test_an_rtsp_camera_with_a_password_that_is_written_nowhere(take: Callable[.
     assert all("***@127.0.0.1" in row.source for row in rows(tmp_path / "set"))
 
 
+def test_frames_that_were_not_looked_at_are_counted(
+    take: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera of a hundred frames, each replaced by the next while it waits."""
+
+    class Camera:
+        name, live, paced, max_fps, fps = "camera", True, False, None, 50.0
+
+        def __init__(self) -> None:
+            self.numbers = iter(range(100))
+
+        def open(self) -> None: ...
+
+        def close(self) -> None: ...
+
+        def read(self) -> Pixels | None:
+            time.sleep(0.005)
+            number = next(self.numbers, None)
+            return None if number is None else sight(number % 40)
+
+    monkeypatch.setattr("edgeclip.capture.session.open_source", lambda *_, **__: Camera())
+    outcome = take("camera:0")
+    assert outcome.ended == "the source has ended"
+    assert outcome.counts.seen + outcome.dropped == 100
+
+
 def test_patience_ends_a_capture_of_a_still_scene(take: Callable[..., Outcome]) -> None:
     def still(index: int) -> Pixels:
         return picture_at(index % STILL)
