@@ -46,9 +46,6 @@ class Preprocess:
         return self._buffer
 
 
-FRAME = Frame(np.zeros((2, 2, 3), np.uint8), 0, 0, 0, "feed")
-
-
 def never() -> bool:
     return False
 
@@ -224,7 +221,7 @@ def test_a_limited_lane_takes_so_many_frames_a_second_and_counts_the_others(monk
     lane, kept = limited(Feed(0, live=True), 10.0), 0
     for _ in range(200):  # two seconds of a hundred a second
         clock.sleep(0.01)
-        kept += lane.keeps(FRAME)
+        kept += lane.takes_next()
     assert kept == pytest.approx(20, abs=1)
     assert lane.drops == 200 - kept
 
@@ -235,7 +232,7 @@ def test_a_limited_film_is_slowed_and_loses_nothing(monkeypatch: pytest.MonkeyPa
         clock = Clock()
         monkeypatch.setattr("edgeclip.runtime.ahead.time", clock)
         lane, began_s = limited(Feed(0), max_fps), clock.now_s
-        assert all(lane.keeps(FRAME) for _ in range(12))  # the first two of them at once
+        assert all(lane.takes_next() for _ in range(12))  # the first two of them at once
         assert clock.now_s - began_s == pytest.approx(10 / max_fps)
         assert lane.drops == 0
 
