@@ -104,6 +104,7 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         if not self.watches and not self.labels:
             raise ValueError("neither `watches` nor `labels` say what to look for")
         _refuse_doubles("watches", [watch.name for watch in self.watches])
+        _refuse_one_topic([watch.name for watch in self.watches])
         if len({watch.region for watch in self.watches} - {None}) > MAX_REGIONS:
             raise ValueError(f"more than {MAX_REGIONS} different regions: each is one more inference for every frame")
         for label in self.labels:
@@ -175,6 +176,15 @@ def _label(given: str | dict[str, str | list[str]]) -> Label:
         return Label(given)
     name, prompts = next(iter(given.items()))
     return Label(name, (prompts,) if isinstance(prompts, str) else tuple(prompts))
+
+
+def _refuse_one_topic(names: list[str]) -> None:
+    """Sinks of events name topics after watches, with "_" for spaces."""
+    known: dict[str, str] = {}
+    for name in names:
+        before = known.setdefault(name.casefold().replace(" ", "_"), name)
+        if before != name:
+            raise ValueError(f"`watches` names {before!r} and {name!r} would have one MQTT topic")
 
 
 def _refuse_doubles(key: str, names: list[str]) -> None:

@@ -51,6 +51,7 @@ def test_a_text_or_a_list_of_them_and_what_is_left_away(tmp_path: Path) -> None:
         ("watches:\n  - name: a\n    prompts: [x, X]\n", 2, "twice"),
         ("watches:\n  - name: a\n    prompts: x\n    negatives: x\n", 2, "negatives"),
         ("watches:\n  - name: a\n  - name: A\n", 1, "twice"),
+        ("watches:\n  - name: door open\n  - name: door_open\n", 1, "one MQTT topic"),
         ("labels: [{a: x, b: y}]\n", 1, "one `name"),
         ("watches: [{name: a, prompts: ' '}]\n", 1, "blank"),
         ("unknown: 0.1\n", 1, "what to look for"),
