@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from commandline import Captured, complaint, program
 from rtsp_server import RtspServer
+from tiny_bundle import Weights, write_bundle, write_image_onnx, write_image_tflite
 
+from edgeclip.bundle import write_digests
 from edgeclip.cli import main, make_parser
 from edgeclip.errors import BAD_DATA, CONFIGURATION, UNAVAILABLE, USAGE
 
@@ -341,3 +343,27 @@ def test_watches_alone_and_beside_labels(
     capfd.readouterr()
     assert main(words) == BAD_DATA
     assert "did you mean `name`" in capfd.readouterr().err
+
+
+def test_an_engine_of_several_frames_takes_one_as_well(
+    clip: Path, labels: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all that looks at pictures; `compile --batch` makes such engines, for several cameras."""
+    monkeypatch.setenv("EDGECLIP_STATE", str(tmp_path / "state"))
+    directory = write_bundle(tmp_path / "several")
+    write_image_tflite(directory / "image.tflite", Weights(), batch=3)
+    write_image_onnx(directory / "image.onnx", Weights(), batch=3)
+    write_digests(directory)
+    pictures = tmp_path / "pictures"
+    for number, name in enumerate(("dog", "cat")):
+        (pictures / name).mkdir(parents=True)
+        cv2.imwrite(
+            str(pictures / name / "1.png"), np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)
+        )
+    for words in (
+        ["run", "--source", str(clip), "--max-frames", "2", "--labels", str(labels)],
+        ["eval", str(pictures), "--labels", str(labels)],
+        ["capture", "--source", str(pictures / "dog"), "--out", str(tmp_path / "set")],
+        ["teach", "dog", str(pictures / "dog")],
+    ):
+        assert main([*words, "--bundle", str(directory)]) == 0, capfd.readouterr().err
