@@ -14,6 +14,7 @@ there is a watches file, `changes` where one began or ended with this frame.
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
@@ -82,7 +83,7 @@ class Jsonl:
 
 
 class JsonlFile:
-    """Appends: a restarted service continues its file."""
+    """Appends: a restarted service continues its file. Half a line, which a power cut left, is ended first."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -96,24 +97,36 @@ class JsonlFile:
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
             ) from error
+        if _breaks_off(self._path):
+            self._put(b"\n")
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        if not decision.closing:
+            self._put(to_line(decision))
+
+    def _put(self, data: bytes) -> None:
         if self._stream is None:
             raise RuntimeError("write() before open()")
-        if decision.closing:
-            return
-        line = to_line(decision)
         try:
-            written = self._stream.write(line)
+            written = self._stream.write(data)
         except OSError as error:
             raise _no_room(self._path, error.strerror) from error
-        if written != len(line):
+        if written != len(data):
             raise _no_room(self._path, "no room for a whole line")
 
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _breaks_off(path: Path) -> bool:
+    """Whether the last line of a file has no end. A pipe is no file."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def _no_room(path: Path, reason: str | None) -> EdgeclipError:
