@@ -152,7 +152,7 @@ def dynamic(
         lambda _: time.monotonic() > deadline,
     )
     feeds = [chosen.feed for chosen in found if chosen.feed is not None]
-    with tempfile.TemporaryDirectory(dir=source.parent.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=".dynamic.", suffix=".part", dir=source.parent.parent) as place:
         smooth = Path(place) / source.name
         smooth.write_bytes(with_feeds(source.read_bytes(), feeds))
         model = tflite.quantize_dynamic(smooth, quantization.tflite)
