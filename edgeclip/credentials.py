@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgeclip.errors import ConfigError
+from edgeclip.errors import ConfigError, reason_of
 
 DIRECTORY = "CREDENTIALS_DIRECTORY"
 _REFERENCE = re.compile(r"\$\{credential:([^}]*)\}")
@@ -45,9 +45,10 @@ def _read(key: str, name: str, environment: Mapping[str, str]) -> str:
         )
     try:
         secret = (Path(folder) / name).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:  # the latter's words hold some of the secret
+        reason = reason_of(error) if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
-            f"{key}: the credential {name} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}",
+            f"{key}: the credential {name} cannot be read: {reason}",
             f"put it into /etc/edgeclip/credentials/{name}, then `edgeclip service install --now`: a start reads it",
         ) from error
     if not secret:

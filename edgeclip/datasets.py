@@ -21,7 +21,15 @@ import msgspec
 
 from edgeclip.archive import archived_files, is_archive
 from edgeclip.errors import DataError
-from edgeclip.picture import MAX_PICTURE_BYTES, SUFFIXES, decode_picture, is_picture_name, picture_bytes
+from edgeclip.picture import (
+    MAX_PICTURE_BYTES,
+    SUFFIXES,
+    decode_picture,
+    is_picture_name,
+    is_utf8,
+    name_of,
+    picture_bytes,
+)
 from edgeclip.runtime.sources.pictures import natural
 from edgeclip.types import Pixels
 
@@ -121,10 +129,13 @@ def _read(part: Path) -> Iterator[Sample]:
 
 
 def _read_class(folder: Path) -> Iterator[Sample]:
+    if not is_utf8(folder):
+        raise DataError(f"{name_of(folder)} is not UTF-8, and its name is a label", "rename the folder")
     label = folder.name.replace("_", " ").strip()
     for path in find_images(folder):
-        key = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-        yield Sample(key, str(path), picture_bytes(path, str(path)), (), label)
+        where = name_of(path)
+        key = f"{folder.name}/{name_of(path.relative_to(folder))}"
+        yield Sample(key, where, picture_bytes(path, where), (), label)
 
 
 def _read_csv(path: Path) -> Iterator[Sample]:
@@ -161,7 +172,8 @@ def _read_shard(shard: Path) -> Iterator[Sample]:
     key = ""
     picture: tuple[str, bytes] | None = None
     facts: _Facts | None = None
-    for name, data in archived_files(shard, _limit_bytes):
+    for stored, data in archived_files(shard, _limit_bytes):
+        name = name_of(Path(stored))
         stem = str(PurePosixPath(name).with_suffix(""))
         if stem != key:
             _check_paired(shard, key, picture, facts)

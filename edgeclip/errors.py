@@ -61,6 +61,13 @@ class ConfigError(EdgeclipError):
     exit_code = CONFIGURATION
 
 
+def is_of_system(error: BaseException | None) -> bool:
+    """Whether the system refused what was asked, and not what stands in a file: that may pass without an edit."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None
+
+
 def reason_of(error: BaseException) -> str:
     """What went wrong, in the system's words and without its number: no "[Errno 111]"."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,19 @@ def is_picture_name(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
 
 
+def name_of(path: Path) -> str:
+    """Its path as text that can be written everywhere: a byte that is no UTF-8 is told as `\\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether its path is UTF-8, which OpenCV wants, and what is shown to people."""
+    return name_of(path) == str(path)
+
+
 def read_picture(path: Path) -> Pixels:
     """Decode a picture file as decode_picture() does. Raises DataError naming the file."""
-    return decode_picture(picture_bytes(path, str(path)), str(path))
+    return decode_picture(picture_bytes(path, name_of(path)), name_of(path))
 
 
 def picture_bytes(path: Path, where: str) -> bytes:

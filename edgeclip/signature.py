@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeclip.atomic import atomic_write
-from edgeclip.errors import ConfigError, DataError
+from edgeclip.errors import ConfigError, DataError, reason_of
 from edgeclip.registry import resolve
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _load(path: Path, *, private: bool) -> Any:
             raise ValueError("it is too large")
         key = load(path.read_bytes(), None) if private else load(path.read_bytes())
     except (OSError, ValueError, TypeError, _crypto("cryptography.exceptions:UnsupportedAlgorithm")) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(".")[0] or type(error).__name__
+        reason = reason_of(error).partition(".")[0]  # cryptography goes on about OpenSSL
         raise ConfigError(f"{path} is no {what} key: {reason}", f"give an Ed25519 {what} key in PEM") from error
     if not isinstance(key, wanted):
         raise ConfigError(f"{path} is no Ed25519 {what} key", "make one with `edgeclip bundle keygen`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +15,16 @@ from edgeclip.errors import ConfigError, reason_of
 from edgeclip.wording import plainly
 
 T = TypeVar("T")
+LineOf = Callable[..., int]
 # What PyYAML's constructors raise for 2026-13-45, `!!float ""`, `!!bool maybe` and `!!timestamp soon`.
 OF_CONSTRUCTORS = (ValueError, IndexError, KeyError, AttributeError, TypeError)
 
 
-def load_yaml(path: str | Path, kind: type[T]) -> T:
-    """Read `path` as `kind` (a msgspec.Struct). Raises ConfigError."""
+def load_yaml(path: str | Path, kind: type[T], check: Callable[[T, LineOf], None] | None = None) -> T:
+    """Read `path` as `kind` (a msgspec.Struct). Raises ConfigError.
+
+    check: called with what was read, and what tells the 1-based line of a path of keys and indices; raises ConfigError.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -38,9 +42,12 @@ def load_yaml(path: str | Path, kind: type[T]) -> T:
         raise ConfigError(f"{path}{where}: not YAML: {problem}", hint) from error
     _refuse_repeated_keys(path, node)
     try:
-        return msgspec.convert({} if value is None else value, kind)
+        read = msgspec.convert({} if value is None else value, kind)
     except msgspec.ValidationError as error:
         raise _located(path, node, kind, str(error)) from error
+    if check is not None:
+        check(read, lambda *place: _find(node, list(place)))
+    return read
 
 
 def lines_of(path: str | Path, places: Sequence[Sequence[str | int]]) -> list[int]:

@@ -1,7 +1,9 @@
 import gzip
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from edgeclip.build.frames import frames_of
 from edgeclip.datasets import find_images, iter_samples
-from edgeclip.errors import DataError
+from edgeclip.errors import DataError, SourceError
 from edgeclip.runtime.sources import open_source
 
 
@@ -210,6 +212,26 @@ def test_folders_are_classes(tmp_path):
         ("dog/10.jpg", "dog", ()),
     ]
     assert samples[0].pixels.shape == (8, 12, 3)
+
+
+def test_pictures_whose_names_are_not_utf8_are_read_and_told_in_text(tmp_path):
+    (tmp_path / "data" / "dog").mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/data/dog/caf\xe9.png")).write_bytes(picture())
+    (sample,) = iter_samples(tmp_path / "data")
+    assert (sample.key, sample.label) == ("dog/caf\\xe9.png", "dog")
+    assert sample.where.endswith("dog/caf\\xe9.png")
+    assert sample.pixels.shape == (8, 12, 3)
+    assert len(list(frames_of(str(tmp_path / "data"), 1, 0))) == 1
+    (tmp_path / "data" / "dog").rename(os.fsdecode(os.fsencode(tmp_path) + b"/data/d\xf6g"))
+    with pytest.raises(DataError, match="not UTF-8, and its name is a label") as caught:
+        keys(tmp_path / "data")
+    caught.value.message.encode()
+    for name in (b"caf\xe9.mp4", b"caf\xe9.dat"):  # OpenCV, asked about such a name, ends the process
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"film")
+    with pytest.raises(DataError, match="not UTF-8, and OpenCV"):
+        list(frames_of(str(tmp_path / "*.mp4"), 1, 0))
+    with pytest.raises(SourceError, match="matches no picture"):
+        open_source(str(tmp_path / "*.dat"))
 
 
 def test_folders_and_patterns_of_shards(tmp_path):

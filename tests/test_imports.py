@@ -23,6 +23,7 @@ LEAVES = {
     "container",
     "cuda",
     "errors",
+    "lettering",
     "npz",
     "nvrtc",
     "picture",

@@ -13,7 +13,15 @@ import numpy as np
 from edgeclip.archive import archived_files, is_archive
 from edgeclip.capture.folder import FRAMES, INDEX
 from edgeclip.errors import DataError
-from edgeclip.picture import MAX_PICTURE_BYTES, SUFFIXES, decode_picture, is_picture_name, read_picture
+from edgeclip.picture import (
+    MAX_PICTURE_BYTES,
+    SUFFIXES,
+    decode_picture,
+    is_picture_name,
+    is_utf8,
+    name_of,
+    read_picture,
+)
 from edgeclip.types import Pixels
 
 DEMO = "demo"
@@ -99,7 +107,7 @@ def archived_frames(archive: Path, wanted: int, seed: int) -> Iterator[Pixels]:
     if not seen:
         raise DataError(f"{archive} holds no pictures", f"it may hold {' '.join(sorted(SUFFIXES))}")
     for name, data in kept:
-        yield decode_picture(data, f"{archive}: {name}")
+        yield decode_picture(data, f"{archive}: {name_of(Path(name))}")
 
 
 def _limit_bytes(name: str) -> int:
@@ -108,6 +116,8 @@ def _limit_bytes(name: str) -> int:
 
 def clip_frames(clip: Path, wanted: int) -> Iterator[Pixels]:
     """Frames evenly spaced over a clip; only those wanted are decoded to pixels."""
+    if not is_utf8(clip):
+        raise DataError(f"{name_of(clip)} is not UTF-8, and OpenCV opens films by name", "rename the file")
     capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from edgeclip.lettering import Colour, text_width, write
 from edgeclip.types import Pixels
 
-Colour = tuple[int, int, int]  # BGR
-
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (46, 36, 30)
 SOFT: Colour = (138, 122, 112)
@@ -37,8 +35,7 @@ class Canvas:
         self, text: str, left: float, baseline: float, size: float, colour: Colour = INK, align: float = 0
     ) -> None:
         """align: 0 begins at `left`, 0.5 is centred on it, 1 ends there. size: about a line's height, in pixels."""
-        start = (round(left - align * text_width(text, size)), round(baseline))
-        cv2.putText(self.pixels, text, start, FONT, size / 24.0, colour, _thickness(size), cv2.LINE_AA)
+        write(self.pixels, text, round(left - align * text_width(text, size)), round(baseline), size, colour)
 
     def line(self, points: Sequence[tuple[float, float]], colour: Colour, thickness: int = 2) -> None:
         fixed = np.rint(np.array(points, np.float64).reshape(-1, 1, 2) * (1 << SUBPIXEL)).astype(np.int32)
@@ -70,19 +67,6 @@ class Canvas:
         return cv2.imencode(".png", self.pixels)[1].tobytes()
 
 
-def text_width(text: str, size: float) -> int:
-    return int(cv2.getTextSize(text, FONT, size / 24.0, _thickness(size))[0][0])
-
-
-def fitted(text: str, size: float, width: float) -> str:
-    """The text, or as much of it as fits, with an ellipsis."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "...", size) > width:
-        text = text[:-1]
-    return text + "..."
-
-
 def steps(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round numbers between low and high, about `wanted` of them."""
     span = high - low
@@ -92,7 +76,3 @@ def steps(low: float, high: float, wanted: int = 5) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / wanted)
     first = math.ceil(low / step - 1e-9)
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _thickness(size: float) -> int:
-    return max(1, round(size / 20))

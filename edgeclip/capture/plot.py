@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgeclip.capture.canvas import BLUE, GREEN, GRID, INK, ORANGE, RED, SOFT, VIOLET, Canvas, Colour, fitted, steps
+from edgeclip.capture.canvas import BLUE, GREEN, GRID, INK, ORANGE, RED, SOFT, VIOLET, Canvas, steps
 from edgeclip.capture.folder import Counts, Tick
 from edgeclip.capture.shown import Shown
+from edgeclip.lettering import Colour, fitted
 from edgeclip.types import Embeddings
 
 WIDTH, HEIGHT, MARGIN = 2000, 1180, 48

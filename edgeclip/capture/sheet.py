@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgeclip.capture.canvas import Canvas, Colour, fitted
+from edgeclip.capture.canvas import Canvas
 from edgeclip.capture.shown import Shown
+from edgeclip.lettering import Colour, fitted
 
 NIGHT: Colour = (30, 25, 22)
 BRIGHT: Colour = (240, 236, 232)

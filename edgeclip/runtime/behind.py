@@ -44,8 +44,9 @@ class Behind:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._full.put(None)
         self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
+        ended = error is None or isinstance(error, Exception)  # as a source's last word; Ctrl-C goes first
+        if ended and self._error is not None and error is not self._error:
+            raise self._error  # it is of an earlier frame than what ended the others
 
     def put(self, embeddings: Embeddings, frame: Frame, lane: int, regions: Regions = WHOLE) -> None:
         """Copies the embeddings [R, D], a row for each region; waits for a free slot."""

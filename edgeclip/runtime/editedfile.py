@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from edgeclip.errors import is_of_system
+
 T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.25
@@ -23,6 +25,9 @@ class EditedFile(Generic[T]):
     The constructor parses, and raises what `parse` raises. poll() is cheap enough for every frame: it looks at the
     files at most every POLL_INTERVAL_S, and parses only once they changed and stayed the same for one look, so that a
     half-saved file is not taken for a bad one.
+
+    well: whether it could be read and was good, when it was last looked at. A file that cannot be read is tried at
+    every look: a share that was away, or a folder that was closed, comes back without a trace in the file's times.
     """
 
     def __init__(self, parse: Callable[[], T], *paths: str | os.PathLike[str]) -> None:
@@ -31,13 +36,15 @@ class EditedFile(Generic[T]):
         self._settled = self._signatures()  # taken before reading: an edit during the read is seen by the next poll
         self._pending = self._settled
         self._next_look_s = 0.0
+        self._unread = False
+        self.well = True
         self.content = parse()
 
     def poll(self, now_s: float | None = None) -> T | None:
         """The new content after an edit that changed it, else None.
 
-        now_s: time.monotonic(), or a clock of the caller's. Raises what `parse` raises, once for each bad edit (or
-        removal); `content` then still holds the last good one.
+        now_s: time.monotonic(), or a clock of the caller's. Raises what `parse` raises, once for each bad edit, and
+        once from when it cannot be read until it can; `content` then still holds the last good one.
         """
         now_s = time.monotonic() if now_s is None else now_s
         if now_s < self._next_look_s:
@@ -45,18 +52,22 @@ class EditedFile(Generic[T]):
         self._next_look_s = now_s + POLL_INTERVAL_S
         current = self._signatures()
         moving, self._pending = current != self._pending, current
-        if moving or current == self._settled:
+        if moving or (current == self._settled and not self._unread):
             return None
         try:
             content = self._parse()
-        except Exception:
-            if self._signatures() == current:
+        except Exception as error:
+            if self._signatures() != current:
+                return None  # written to while we read it: the next looks decide
+            told, self._unread, self.well = self._unread, is_of_system(error), False
+            if not self._unread:
                 self._settled = current
-                raise
-            return None  # written to while we read it: the next looks decide
+            elif told:
+                return None
+            raise
         if self._signatures() != current:
             return None
-        self._settled = current
+        self._settled, self._unread, self.well = current, False, True
         if content == self.content:
             return None
         self.content = content

@@ -10,7 +10,7 @@ import edgeclip
 from edgeclip.bundle import Bundle
 from edgeclip.errors import EngineError
 from edgeclip.runtime.backends import load_engine
-from edgeclip.runtime.labels import parse_labels
+from edgeclip.runtime.labels import parse_labels, refuse_reserved
 from edgeclip.runtime.text import TextEncoder, embed_labels
 from edgeclip.runtime.text_bank import load_fixed_bank
 from edgeclip.runtime.tokenizer import load_tokenizer
@@ -55,7 +55,10 @@ def load_bank(
 
 
 def usual_labels(bundle: Bundle) -> tuple[Label, ...]:
-    """What is looked for where nobody said: everyday things, or all that a fixed bank knows."""
+    """What is looked for where nobody said: everyday things, or all that a fixed bank knows. Raises DataError."""
     if bundle.manifest.text.bank is not None:
-        return tuple(Label(name) for name in load_fixed_bank(bundle).names)
+        names = load_fixed_bank(bundle).names
+        for name in names:
+            refuse_reserved(name, f"{bundle.origin}, its {bundle.manifest.text.bank}")
+        return tuple(Label(name) for name in names)
     return parse_labels(EVERYDAY)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeclip.errors import DataError, UsageError
 from edgeclip.runtime.editedfile import EditedFile
-from edgeclip.types import Label
+from edgeclip.types import UNKNOWN, Label
 
 YAML = (".yaml", ".yml")  # watches
 MAX_LINE_CHARS = 512
@@ -152,10 +152,12 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
         return None
     end = _NAME_END.search(text)
     if end is None:
+        refuse_reserved(text, where)
         return Label(text)
     name = text[: end.start()].strip()
     if not name:
         raise DataError(f"{where}: no label name before ':'", "write 'label: prompt one | prompt two'")
+    refuse_reserved(name, where)
     prompts = tuple(prompt.strip() for prompt in _PROMPT_END.split(text[end.end() :]))
     if not all(prompts):
         raise DataError(
@@ -165,6 +167,15 @@ def _parse_line(line: str, where: str, *, comments: bool = True) -> Label | None
     if len(set(prompts)) != len(prompts):
         raise DataError(f"{where}: label {_quoted(name)} has the same prompt twice", "remove one of them")
     return Label(name, prompts)
+
+
+def refuse_reserved(name: str, where: str) -> None:
+    """Raises DataError for a name that means something else in every answer."""
+    if folded(name) == UNKNOWN:
+        raise DataError(
+            f"{where}: {_quoted(name)} is no label: it is what is said of a frame that shows none of them",
+            f"keep the text under another name: 'something else: {name}'",
+        )
 
 
 def is_forbidden(character: str) -> bool:

@@ -24,7 +24,12 @@ Ready = TypeVar("Ready")
 
 
 class Edits(Protocol[ContentRead]):
-    """A file: the new content after an edit, None where nothing changed. Raises EdgeclipError for a bad edit."""
+    """A file: the new content after an edit, None where nothing changed. Raises EdgeclipError for a bad edit, once.
+
+    well: False from then until the file can be read and is good.
+    """
+
+    well: bool
 
     def poll(self) -> ContentRead | None: ...
 
@@ -61,6 +66,7 @@ class LabelWatch(Generic[Content, Ready]):
         self._waiting: Content | None = None  # a good edit that is to be tried again
         self._failures = 0
         self._again_at_s = 0.0
+        self._complained = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"{kind}-watch", daemon=True)
 
@@ -84,8 +90,13 @@ class LabelWatch(Generic[Content, Ready]):
         try:
             content = self._edits.poll()
         except Exception as error:  # whatever it is: the next edit is looked at as this one was
+            self._complained = True
             self._notify(f"{self._kind} not changed, the old ones stay: {_told(error)}")
             return
+        if self._complained and self._edits.well:
+            self._complained = False
+            if content is None:
+                self._notify(f"{self._kind}: the file is well again, and says what is in force")
         if content is not None:
             self._waiting, self._failures = content, 0
         elif self._waiting is None or time.monotonic() < self._again_at_s:

@@ -17,7 +17,7 @@ def sd_notify(*assignments: str) -> bool:
     message = "\n".join(line.replace("\n", " ") for line in assignments)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as manager:
-            manager.sendto(message.encode(), address)
+            manager.sendto(message.encode("utf-8", "replace"), address)
     except OSError:  # systemd is away, as while it executes itself anew: a camera does not stop for that
         return False
     return True

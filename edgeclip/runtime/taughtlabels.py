@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeclip.bundle import Bundle
+from edgeclip.errors import is_of_system
 from edgeclip.runtime.evidence import MATCHED, Null
 from edgeclip.runtime.fewshot import Fit, fit
 from edgeclip.runtime.frames import pictures
@@ -59,8 +60,8 @@ def shown_in(
 class TaughtLabels:
     """What was taught to a bundle's model.
 
-    latest: the bank that was refined last. counts: of
-    its taught labels, how many shots each has.
+    latest: the bank that was refined last. counts: of its taught labels, how many shots each has. well: whether the
+    file could be read when it was last looked at.
     """
 
     def __init__(self, bundle: Bundle, state: Path, notify: Callable[[str], None]) -> None:
@@ -74,6 +75,8 @@ class TaughtLabels:
         self._elsewhere = {} if self._shots.shots else taught_elsewhere(state, space)
         self._plain: TextBank | None = None
         self._said = ""
+        self._unread = False
+        self.well = True
         self.latest: TextBank | None = None
         self.counts: Counter[str] = Counter()
 
@@ -84,12 +87,20 @@ class TaughtLabels:
             return self._refine(bank)
 
     def poll(self) -> Shots | None:
-        """What is kept now, where that has changed. At once: it is only ever replaced whole. Raises DataError."""
+        """What is kept now, where that has changed. At once: it is only ever replaced whole. Raises DataError, once
+        for each damaged file, and once from when it cannot be read until it can."""
         current = self._signature()
-        if current == self._seen:
+        if current == self._seen and not self._unread:
             return None
         self._seen = current
-        shots = read_shots(self._path, self._bundle.manifest.space, self._bundle.manifest.dim)
+        try:
+            shots = read_shots(self._path, self._bundle.manifest.space, self._bundle.manifest.dim)
+        except Exception as error:
+            told, self._unread, self.well = self._unread, is_of_system(error), False
+            if told and self._unread:
+                return None  # tried again at the next look
+            raise
+        self._unread, self.well = False, True
         return None if shots == self._shots else shots
 
     def changed(self, shots: Shots) -> TextBank:

@@ -13,9 +13,11 @@ The grammar, key by key, is in docs/watches.md; docs/watches.schema.json is made
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ from msgspec import Meta
 
 from edgeclip.errors import ConfigError, DataError
 from edgeclip.region import Region
-from edgeclip.runtime.labels import is_forbidden
+from edgeclip.runtime.labels import folded, is_forbidden, refuse_reserved
 from edgeclip.types import Label
 
 ENTER = 0.8
@@ -103,14 +105,11 @@ class WatchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     def __post_init__(self) -> None:
         if not self.watches and not self.labels:
             raise ValueError("neither `watches` nor `labels` say what to look for")
-        _refuse_doubles("watches", [watch.name for watch in self.watches])
-        _refuse_one_topic([watch.name for watch in self.watches])
         if len({watch.region for watch in self.watches} - {None}) > MAX_REGIONS:
             raise ValueError(f"more than {MAX_REGIONS} different regions: each is one more inference for every frame")
         for label in self.labels:
             if isinstance(label, dict) and len(label) != 1:
                 raise ValueError("a label with prompts is one `name: [prompt, prompt]`")
-        _refuse_doubles("labels", [label.name for label in self.exclusive])
         said = [text for label in self.exclusive for text in (label.name, *label.prompts)]
         said += [text for watch in self.watches for text in (watch.name, *watch.positive, *watch.negative)]
         for text in [*said, *self.background]:
@@ -151,7 +150,7 @@ def load_watches(path: str | os.PathLike[str]) -> WatchFile:
         raise DataError(f"{path} is no YAML, which watches are written in", f"if it holds labels: --labels {path}")
 
     try:
-        return load_yaml(os.fspath(path), WatchFile)
+        return load_yaml(os.fspath(path), WatchFile, functools.partial(_check_names, os.fspath(path)))
     except ConfigError as error:
         raise DataError(error.message, error.hint) from error
 
@@ -178,18 +177,28 @@ def _label(given: str | dict[str, str | list[str]]) -> Label:
     return Label(name, (prompts,) if isinstance(prompts, str) else tuple(prompts))
 
 
-def _refuse_one_topic(names: list[str]) -> None:
-    """Sinks of events name topics after watches, with "_" for spaces."""
-    known: dict[str, str] = {}
-    for name in names:
-        before = known.setdefault(name.casefold().replace(" ", "_"), name)
-        if before != name:
-            raise ValueError(f"`watches` names {before!r} and {name!r} would have one MQTT topic")
+def _check_names(path: str, file: WatchFile, line_of: Callable[..., int]) -> None:
+    """Raises ConfigError for names that could not be told apart, or mean something else."""
+    for index, label in enumerate(file.exclusive):
+        refuse_reserved(label.name, f"{path}:{line_of('labels', index)}")
+    _refuse_doubles(path, "labels", [label.name for label in file.exclusive], folded, line_of)
+    names = [watch.name for watch in file.watches]
+    _refuse_doubles(path, "watches", names, folded, line_of)
+    _refuse_doubles(path, "watches", names, lambda name: folded(name).replace(" ", "_"), line_of)
 
 
-def _refuse_doubles(key: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name.casefold() in seen:
-            raise ValueError(f"`{key}` name {name!r} twice")
-        seen.add(name.casefold())
+def _refuse_doubles(
+    path: str, key: str, names: list[str], same: Callable[[str], str], line_of: Callable[..., int]
+) -> None:
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first = seen.setdefault(same(name), index)
+        if first == index:
+            continue
+        line, before = line_of(key, index), line_of(key, first)
+        if folded(name) == folded(names[first]):
+            raise ConfigError(f"{path}:{line}: `{key}` name {name!r} twice: line {before} does", "give each its own")
+        raise ConfigError(
+            f"{path}:{line}: {name!r} and {names[first]!r} of line {before} would have one MQTT topic, {same(name)!r}",
+            "name one of them differently by more than a space and '_'",
+        )

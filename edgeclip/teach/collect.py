@@ -17,7 +17,7 @@ from edgeclip.capture.collector import noise_floor
 from edgeclip.capture.diversity import Pool
 from edgeclip.datasets import find_images
 from edgeclip.errors import DataError
-from edgeclip.picture import read_picture
+from edgeclip.picture import name_of, read_picture
 from edgeclip.progress import Progress
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.preprocess import Preprocessor
@@ -54,7 +54,7 @@ def from_files(places: Sequence[str], bundle: Bundle, engine: Engine, progress: 
                 progress.note(f"left out: {error.message}")
                 continue
             batch = preprocess(pixels).copy()
-            yield Taken(str(path.absolute()), batch, np.array(run(batch)[0]), thumbnail(pixels))
+            yield Taken(name_of(path.absolute()), batch, np.array(run(batch)[0]), thumbnail(pixels))
             progress.advance()
     progress.done()
 

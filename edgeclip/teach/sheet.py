@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edgeclip.capture.canvas import RED, Canvas, fitted
+from edgeclip.capture.canvas import RED, Canvas
 from edgeclip.capture.sheet import BRIGHT, CAPTION, DIM, GAP, HEAD, MARGIN, NIGHT
+from edgeclip.lettering import fitted
 from edgeclip.runtime.shots import Shot
 
 WIDTH, HEIGHT, COLUMNS = 144, 144, 6
@@ -22,7 +23,7 @@ def shot_sheet(label: str, shots: Sequence[Shot], thumbnails: Sequence[bytes]) -
     canvas = Canvas(2 * MARGIN + COLUMNS * (WIDTH + GAP) - GAP, HEAD + MARGIN + rows * pitch - GAP, NIGHT)
     inside = canvas.width - 2 * MARGIN
     out = sum(bool(shot.left_out) for shot in shots)
-    canvas.text(fitted(_ascii(label), 26, inside), MARGIN, 44, 26, BRIGHT)
+    canvas.text(fitted(label, 26, inside), MARGIN, 44, 26, BRIGHT)
     canvas.text(f"{len(shots)} shots, {out} left out", MARGIN, 68, 15, DIM)
     for place, (shot, jpeg) in enumerate(zip(shots, thumbnails, strict=True)):
         left, top = MARGIN + place % COLUMNS * (WIDTH + GAP), HEAD + place // COLUMNS * pitch
@@ -32,7 +33,3 @@ def shot_sheet(label: str, shots: Sequence[Shot], thumbnails: Sequence[bytes]) -
         canvas.picture(np.asarray(pixels, np.uint8), left, top, WIDTH, HEIGHT)
         canvas.text(shot.id, left, top + HEIGHT + CAPTION - 6, 13, RED if shot.left_out else DIM)
     return canvas
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()  # all that the font draws

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeclip.capture.canvas import BLUE, GREEN, GRID, INK, ORANGE, RED, SOFT, Canvas, fitted, steps
+from edgeclip.capture.canvas import BLUE, GREEN, GRID, INK, ORANGE, RED, SOFT, Canvas, steps
+from edgeclip.lettering import fitted
 from edgeclip.tune.clusters import Values
 from edgeclip.tune.promise import DAY_S, Promise, said
 from edgeclip.tune.series import Series

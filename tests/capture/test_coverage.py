@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scene import sight
 
-from edgeclip.capture.canvas import Canvas, fitted, steps, text_width
+from edgeclip.capture.canvas import Canvas, steps
 from edgeclip.capture.folder import Counts, Row, Tick
 from edgeclip.capture.page import coverage_page
 from edgeclip.capture.plot import coverage_plot, principal_plane
@@ -80,11 +80,6 @@ def test_the_verdict_follows_the_last_fifth() -> None:
     assert "too few" in verdict(shown[:20], [])
     assert "covers" in verdict(shown, [Tick(500.0, 70, Counts())])
     assert "capture for longer" in verdict(shown, [Tick(70.0, 70, Counts())])
-
-
-def test_text_that_is_too_long_is_cut() -> None:
-    assert text_width(fitted("a very long name of a camera", 20, 120), 20) <= 120
-    assert fitted("short", 20, 500) == "short"
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.034), (0.0, 7.0), (0.0, 90_000.0), (2.0, 2.0)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -200,6 +201,24 @@ def test_a_bad_picture_in_a_folder_is_told_after_all_others(
     assert named == [str(folder / "1.png"), str(folder / "3.png")]
     assert "1 of 3 pictures could not be read" in said.err
     assert cv2.imread(str(tmp_path / "out.png"))[0, 0].tolist() == [240, 240, 240]
+
+
+def test_pictures_whose_names_are_not_utf8_are_named_in_every_output(
+    tiny_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"th\xe9.png"):
+        pixels = cv2.imencode(".png", np.full((120, 160, 3), 90, np.uint8))[1].tobytes()
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(pixels)
+    command = ["run", "--source", str(folder), "--label", "dog", "--bundle", str(tiny_path)]
+    for more in (["--json"], ["--record", str(tmp_path / "out.mp4")], ["--snapshot", str(tmp_path / "out.png")]):
+        assert main([*command, *more]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        names = [json.loads(line)["picture"] for line in lines] if "--json" in more else [line[26:] for line in lines]
+        assert [name.partition(".png")[0] for name in names] == [f"{folder}/caf\\xe9", f"{folder}/th\\xe9"]
+    assert (tmp_path / "out.png").exists()
+    assert (tmp_path / "out.mp4").exists()
 
 
 def test_without_labels_the_everyday_ones_are_used_and_said(

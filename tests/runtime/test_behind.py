@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from edgeclip.errors import DataError, EdgeclipError
 from edgeclip.region import Regions
 from edgeclip.runtime.behind import SLOTS, Behind
 from edgeclip.types import Embeddings, Frame
@@ -23,6 +24,19 @@ def test_everything_is_worked_on_in_order_by_the_time_it_is_left() -> None:
         for value in range(100):
             behind.put(embeddings(value), FRAME, 0)
     assert seen == list(range(100))
+
+
+def test_what_work_raised_is_not_lost_where_the_source_ends_badly_too() -> None:
+    failed = threading.Event()
+
+    def work(row: Embeddings, frame: Frame, lane: int, regions: Regions) -> None:
+        failed.set()
+        raise EdgeclipError("the disk is full")
+
+    with pytest.raises(EdgeclipError, match="the disk is full"), Behind(work, 2) as behind:  # noqa: PT012
+        behind.put(embeddings(1), FRAME, 0)
+        assert failed.wait(10)
+        raise DataError("one picture could not be read")
 
 
 def test_the_engine_may_overwrite_its_buffer_at_once() -> None:

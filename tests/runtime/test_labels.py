@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeclip.errors import DataError, UsageError
+from edgeclip.runtime.editedfile import EditedFile
 from edgeclip.runtime.labels import MAX_LABELS, LabelFile, labels_from_options, parse_labels
 from edgeclip.types import Label
 
@@ -62,6 +64,8 @@ def test_bom_crlf_tabs_and_a_missing_last_newline_do_not_matter(tmp_path):
         ("cat: a |", 1, "empty prompt"),
         ("cat: | a", 1, "empty prompt"),
         ("cat: a | a", 1, "same prompt twice"),
+        ("cat\nunknown", 2, "'unknown' is no label"),
+        ("cat\nUNKNOWN: a blur | fog", 2, "'UNKNOWN' is no label"),
         (": a cat", 1, "no label name"),
         ("ok\n" + "x" * 513, 2, "513 characters"),
         ("ok\ncat\x07", 2, "U+0007 at column 4"),
@@ -112,7 +116,8 @@ def test_options_are_lines_without_comments():
         Label("cat", ("a cat", "a kitten")),
         Label("room #3"),
     )
-    for bad in ([], [" "], ["a", "A"], ["a\nb"], ["a: "]):
+    assert labels_from_options(["something else: unknown"]) == (Label("something else", ("unknown",)),)
+    for bad in ([], [" "], ["a", "A"], ["a\nb"], ["a: "], ["Unknown"]):
         with pytest.raises(UsageError):
             labels_from_options(bad)
 
@@ -180,6 +185,42 @@ def test_removal_is_reported_once_and_a_new_file_is_taken(tmp_path):
         looks.look()
     assert looks.look() is None
     write(path, "dog")
+    assert [looks.look(), looks.look()] == [None, (Label("dog"),)]
+
+
+def test_a_file_that_cannot_be_read_for_a_while_is_tried_until_it_can(tmp_path):
+    """A share that was away (ESTALE, EIO) leaves no trace in the file's times."""
+    path = write(tmp_path / "labels.txt", "cat")
+    failing = []
+
+    def read():
+        if failing:
+            raise DataError(f"cannot read {path}") from OSError(failing.pop(), "gone for a moment")
+        return parse_labels(path)
+
+    looks = Looks(path)
+    looks.file = EditedFile(read, path)
+    write(path, "dog")
+    failing += [errno.EIO, errno.ESTALE, errno.EIO]
+    assert looks.look() is None
+    with pytest.raises(DataError):
+        looks.look()
+    assert not looks.file.well
+    assert [looks.look(), looks.look(), looks.look()] == [None, None, (Label("dog"),)]
+    assert looks.file.well
+
+
+def test_a_folder_that_was_away_is_back_without_an_edit(tmp_path):
+    (tmp_path / "share").mkdir()
+    looks = Looks(write(tmp_path / "share" / "labels.txt", "cat"))
+    (tmp_path / "share").rename(tmp_path / "away")
+    assert looks.look() is None
+    with pytest.raises(DataError, match="cannot read"):
+        looks.look()
+    (tmp_path / "away").rename(tmp_path / "share")
+    assert [looks.look(), looks.look()] == [None, None]
+    assert looks.file.well
+    write(tmp_path / "share" / "labels.txt", "dog")
     assert [looks.look(), looks.look()] == [None, (Label("dog"),)]
 
 

@@ -76,6 +76,35 @@ def test_a_bad_edit_is_refused_aloud_once(watch: Watch, labels: Path, notices: l
     assert not watch.fresh
 
 
+def test_a_file_that_was_away_is_told_of_once_and_so_is_its_return(
+    watch: Watch, labels: Path, notices: list[str]
+) -> None:
+    away = labels.with_suffix(".away")
+    os.replace(labels, away)
+    assert within(10, lambda: notices)
+    time.sleep(1.5)
+    os.replace(away, labels)
+    assert within(10, lambda: len(notices) > 1)
+    time.sleep(1.5)
+    assert not watch.fresh
+    assert notices == [
+        f"labels not changed, the old ones stay: cannot read the labels file {labels}: No such file or directory "
+        "(check the path given to --labels)",
+        "labels: the file is well again, and says what is in force",
+    ]
+
+
+def test_a_bad_edit_that_is_taken_back_is_told_of(watch: Watch, labels: Path, notices: list[str]) -> None:
+    save(labels, "cat\ncat\n")
+    assert within(10, lambda: notices)
+    save(labels, "cat\ndog\n")
+    assert within(10, lambda: len(notices) > 1)
+    assert "well again" in notices[1]
+    save(labels, "zebra\n")
+    assert within(10, lambda: watch.fresh)
+    assert notices[2:] == ["labels changed: 1 in force"]
+
+
 def test_labels_that_cannot_be_embedded_are_refused_and_the_watch_goes_on(
     watch: Watch, labels: Path, notices: list[str]
 ) -> None:

@@ -1,11 +1,14 @@
 """Labels out of a fixed bank."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgeclip.errors import DataError
+from edgeclip.npz import npz_bytes
+from edgeclip.runtime.labelbank import usual_labels
 from edgeclip.runtime.text_bank import FixedBank
 from edgeclip.types import Label
 
@@ -36,6 +39,15 @@ def test_labels_outside_are_refused_by_name_with_the_nearest():
     with pytest.raises(DataError, match="'qqqq'") as caught:
         bank().pick([Label("qqqq")])
     assert "inspect" in caught.value.hint
+
+
+def test_a_bank_that_names_unknown_is_not_taken_for_the_labels(tmp_path: Path):
+    """All of its names would be, where nobody said what to look for."""
+    (tmp_path / "text.npz").write_bytes(npz_bytes(names=np.array(["dog", "Unknown"]), embeddings=np.eye(2, dtype="f4")))
+    manifest = SimpleNamespace(text=SimpleNamespace(bank="text.npz"), dim=2, space="sha256:0")
+    bundle = SimpleNamespace(manifest=manifest, origin="bundle", file=lambda name: tmp_path / name)
+    with pytest.raises(DataError, match=r"bundle, its text.npz: 'Unknown' is no label"):
+        usual_labels(bundle)
 
 
 def test_prompts_that_cancel_each_other_out():

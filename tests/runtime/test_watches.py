@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from schemas import cleaned
 
 from edgeclip.errors import DataError
+from edgeclip.events.deliveries.homeassistant import slug
 from edgeclip.region import Region
 from edgeclip.runtime.thresholds import Thresholds, Tuned, read_thresholds, thresholds_path, write_thresholds
 from edgeclip.runtime.watches import WatchFile, load_watches, usual_leave, watches_schema
@@ -50,8 +54,16 @@ def test_a_text_or_a_list_of_them_and_what_is_left_away(tmp_path: Path) -> None:
         ("watches:\n  - name: a\n    leave: 0.6\n", 2, "without `enter`"),
         ("watches:\n  - name: a\n    prompts: [x, X]\n", 2, "twice"),
         ("watches:\n  - name: a\n    prompts: x\n    negatives: x\n", 2, "negatives"),
-        ("watches:\n  - name: a\n  - name: A\n", 1, "twice"),
-        ("watches:\n  - name: door open\n  - name: door_open\n", 1, "one MQTT topic"),
+        ("watches:\n  - name: a\n  - name: A\n", 3, "'A' twice: line 2 does"),
+        ("watches:\n  - name: caf\u00e9\n  - name: cafe\u0301\n", 3, "twice: line 2 does"),
+        ("labels:\n  - a\n  - {A: x}\n", 3, "'A' twice: line 2 does"),
+        (
+            "watches:\n  - name: door open\n  - name: b\n  - name: Door_open\n",
+            4,
+            "'door open' of line 2 would have one MQTT",
+        ),
+        ("labels:\n  - a\n  - Unknown\n", 3, "'Unknown' is no label"),
+        ("labels:\n  - a\n  - {unknown: [x, y]}\n", 3, "'unknown' is no label"),
         ("labels: [{a: x, b: y}]\n", 1, "one `name"),
         ("watches: [{name: a, prompts: ' '}]\n", 1, "blank"),
         ("unknown: 0.1\n", 1, "what to look for"),
@@ -64,6 +76,20 @@ def test_what_is_wrong_is_told_with_file_line_and_key(tmp_path: Path, text: str,
     assert f"watches.yaml:{line}:" in caught.value.message
     assert key in caught.value.message
     assert caught.value.hint
+
+
+ALIKE = [" _", "aA", "éÉ", "ßẞ", "-.", "s\u017f", "bc"]  # letter by letter, one of two
+
+
+@hypothesis.given(st.lists(st.tuples(st.sampled_from(ALIKE), st.booleans(), st.booleans()), min_size=1, max_size=3))
+def test_watches_that_are_taken_have_topics_of_their_own(
+    tmp_path_factory: pytest.TempPathFactory, letters: list[tuple[str, bool, bool]]
+) -> None:
+    one, other = ("".join(letter[0][letter[which]] for letter in letters) for which in (1, 2))
+    text = json.dumps({"watches": [{"name": one}, {"name": other}]})
+    with contextlib.suppress(DataError):
+        read(tmp_path_factory.getbasetemp(), text)
+        assert slug(one) != slug(other)
 
 
 def test_the_published_schema_is_the_structs_own() -> None:

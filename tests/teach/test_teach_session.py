@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -18,7 +19,7 @@ from edgeclip.config import load_config
 from edgeclip.errors import BAD_DATA, USAGE, DataError, UsageError
 from edgeclip.evaluate import evaluate
 from edgeclip.runtime.service import serve
-from edgeclip.runtime.shots import read_shots, read_thumbnails, shots_path, write_shots
+from edgeclip.runtime.shots import Shots, read_shots, read_thumbnails, shots_path, write_shots
 from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.teach.session import TeachOptions, forget, label_name, taught, teach
 from edgeclip.types import Label
@@ -180,6 +181,29 @@ def load(bundle: Bundle):  # type: ignore[no-untyped-def]
     return load_bank(bundle, LABELS)
 
 
+def test_a_store_that_cannot_be_read_for_a_while_is_tried_until_it_can(
+    tiny: Bundle, shots: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = TaughtLabels(tiny, state, lambda text: None)
+    teach(TeachOptions("dog", (str(shots / "dog"),)), tiny, state)
+    failing = [errno.ESTALE, errno.EIO, errno.EIO]
+
+    def read(path: Path, space: str, dim: int) -> Shots:
+        if failing:
+            raise DataError(f"{path} holds no taught shots") from OSError(failing.pop(), "gone for a moment")
+        return read_shots(path, space, dim)
+
+    monkeypatch.setattr("edgeclip.runtime.taughtlabels.read_shots", read)
+    with pytest.raises(DataError):
+        known.poll()
+    assert not known.well
+    assert [known.poll(), known.poll()] == [None, None]
+    found = known.poll()
+    assert found is not None
+    assert len(found.shots) == 6
+    assert known.well
+
+
 def test_a_damaged_store_is_refused(tiny: Bundle, shots: Path, state: Path) -> None:
     teach(TeachOptions("dog", (str(shots / "dog"),)), tiny, state)
     path = shots_path(state, tiny.manifest.space)
@@ -212,6 +236,8 @@ def test_label_names() -> None:
     assert label_name("  a coffee   mug ") == "a coffee mug"
     with pytest.raises(UsageError):
         label_name("two\nlines")
+    with pytest.raises(UsageError, match="is no label"):
+        label_name("Unknown")
 
 
 def test_a_running_service_takes_it_in_within_a_second(tiny: Bundle, tiny_path: Path, shots: Path, state: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgeclip.lettering import Colour, fitted, fitted_end, text_width, write
 from edgeclip.runtime.sinks.jsonl import utc
 from edgeclip.types import UNKNOWN, Decision, Pixels
 
-Colour = tuple[int, int, int]  # BGR
-
-FONT = cv2.FONT_HERSHEY_SIMPLEX  # OpenCV 5 draws it with a TrueType face that knows UTF-8; 4.x draws strokes
 MIN_SIDE = 360  # smaller pictures are enlarged, or nothing on them could be read...
 MAX_SIDE = 1920  # ...but never beyond this
 BACKGROUND: Colour = (28, 22, 18)
@@ -66,8 +64,8 @@ def _outlines(picture: Pixels, decision: Decision, line: int) -> None:
             cv2.polylines(picture, [inside], True, ON if watch.on else OFF, thick, cv2.LINE_AA)
             if watch.on:
                 left, top = inside.min(axis=0)
-                text = _fit(watch.name, line * 0.5, size[0] - int(left) - line)
-                _write(picture, text, int(left) + line // 3, int(top) + int(line * 0.75), line * 0.5, ON)
+                text = fitted(watch.name, line * 0.5, size[0] - int(left) - line)
+                write(picture, text, int(left) + line // 3, int(top) + int(line * 0.75), line * 0.5, ON)
 
 
 def _canvas(pixels: Pixels) -> Pixels:
@@ -92,59 +90,24 @@ def _header(picture: Pixels, decision: Decision, left: int, baseline: int, width
     size = line * 0.42
     fps = f"{decision.fps:.1f} fps  " if decision.fps else ""
     pace = f"{fps}{decision.age_ns / 1e6:.0f} ms"
-    taken = _text_width(pace, size)
-    _write(picture, pace, left + width - taken, baseline, size, GREY)
+    taken = text_width(pace, size)
+    write(picture, pace, left + width - taken, baseline, size, GREY)
     time = f"{utc(decision.wall_ns)[11:19]}  "
-    room = width - taken - line // 2 - _text_width(time, size)
-    _write(picture, time + _fit_end(decision.picture or decision.source, size, room), left, baseline, size, GREY)
+    room = width - taken - line // 2 - text_width(time, size)
+    write(picture, time + fitted_end(decision.picture or decision.source, size, room), left, baseline, size, GREY)
 
 
 def _bar(picture: Pixels, name: str, score: float, colour: Colour, box: tuple[int, int, int, int]) -> None:
     left, top, width, line = box
     size = line * 0.52
     percent = f"{100 * score:.0f} %"
-    taken = _text_width("100 %", size)
+    taken = text_width("100 %", size)
     baseline = top + int(line * 0.62)
-    _write(picture, _fit(name, size, width - taken - line // 2), left, baseline, size, WHITE)
-    _write(picture, percent, left + width - _text_width(percent, size), baseline, size, WHITE)
+    write(picture, fitted(name, size, width - taken - line // 2), left, baseline, size, WHITE)
+    write(picture, percent, left + width - text_width(percent, size), baseline, size, WHITE)
     thick = max(line // 9, 2)
     bottom = top + int(line * 0.78)
     cv2.rectangle(picture, (left, bottom), (left + width - 1, bottom + thick - 1), TRACK, cv2.FILLED)
     filled = round(float(np.clip(score, 0.0, 1.0)) * width)
     if filled:
         cv2.rectangle(picture, (left, bottom), (left + filled - 1, bottom + thick - 1), colour, cv2.FILLED)
-
-
-def _scale(size: float) -> float:
-    """Font scale for letters about `size` pixels high."""
-    return size / 24.0
-
-
-def _thickness(size: float) -> int:
-    return max(1, round(size / 20))
-
-
-def _text_width(text: str, size: float) -> int:
-    return int(cv2.getTextSize(text, FONT, _scale(size), _thickness(size))[0][0])
-
-
-def _fit(text: str, size: float, width: int) -> str:
-    """The text, or as much of it as fits with an ellipsis."""
-    if _text_width(text, size) <= width:
-        return text
-    while text and _text_width(text + "...", size) > width:
-        text = text[:-1]
-    return text + "..."
-
-
-def _fit_end(text: str, size: float, width: int) -> str:
-    """As _fit(), of its end: what tells one path from another stands there."""
-    if _text_width(text, size) <= width:
-        return text
-    while text and _text_width("..." + text, size) > width:
-        text = text[1:]
-    return "..." + text
-
-
-def _write(picture: Pixels, text: str, left: int, baseline: int, size: float, colour: Colour) -> None:
-    cv2.putText(picture, text, (left, baseline), FONT, _scale(size), colour, _thickness(size), cv2.LINE_AA)

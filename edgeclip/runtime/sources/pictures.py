@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from edgeclip.errors import DataError, UsageError
-from edgeclip.picture import SUFFIXES, is_picture_name, read_picture
+from edgeclip.picture import SUFFIXES, is_picture_name, is_utf8, name_of, read_picture
 from edgeclip.types import Pixels
 
 SHOWN = 5  # of the pictures that could not be read
@@ -54,7 +54,7 @@ class Pictures:
                     raise
                 self._unreadable.append(error.message)
                 continue
-            self.picture = "" if self._alone else str(path)
+            self.picture = "" if self._alone else name_of(path)
             return pixels
         if self._unreadable:
             raise self._complaint()
@@ -88,7 +88,10 @@ def in_directory(directory: Path) -> list[Path]:
 
 def is_picture(path: Path) -> bool:
     """By suffix, else by content. An animated GIF counts as a video."""
-    return path.suffix.lower() in SUFFIXES or (path.suffix.lower() != ".gif" and bool(cv2.haveImageReader(str(path))))
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix == ".gif" or not is_utf8(path):  # OpenCV cannot look into a file of such a name
+        return suffix in SUFFIXES
+    return bool(cv2.haveImageReader(str(path)))
 
 
 def natural(path: Path) -> list[tuple[int, str]]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edgeclip.runtime.sinks.annotate import BEST, ON, UNSURE, _fit_end, annotate
+from edgeclip.runtime.sinks.annotate import BEST, ON, UNSURE, annotate
 from edgeclip.types import WatchState
 from sinks.picture import decision, frame
 
@@ -44,7 +45,12 @@ def test_any_size_works_and_is_even_for_the_encoder(size: tuple[int, int]) -> No
 
 def test_an_endless_label_and_foreign_letters_are_drawn() -> None:
     one = frame(height=480, width=640)
-    annotate(one.pixels, decision(one, {"猫 Käse кот " * 40: 0.9, "": 0.1}))
+    annotate(one.pixels, decision(one, {"猫 Käse кот 🐕 " * 40: 0.9, "": 0.1}))
+
+
+def test_a_picture_whose_name_is_not_utf8_is_drawn() -> None:
+    one = frame(height=480, width=640)
+    annotate(one.pixels, replace(decision(one), picture=os.fsdecode(b"shots/caf\xe9.jpg")))
 
 
 def test_regions_are_drawn_and_a_watch_that_holds_stands_out() -> None:
@@ -65,10 +71,3 @@ def test_unknown_takes_the_place_of_the_best() -> None:
     picture = annotate(one.pixels, replace(decision(one), unknown=0.9))
     assert bar_length(picture) == 0
     assert (picture == np.array(UNSURE, np.uint8)).all(axis=2).any()
-
-
-def test_of_a_long_path_the_end_is_shown_for_there_it_differs() -> None:
-    shown = _fit_end("/a/long/way/down/to/the/pictures/of/monday/cat.jpg", 12, 100)
-    assert shown.startswith("...")
-    assert shown.endswith("cat.jpg")
-    assert _fit_end("cat.jpg", 12, 200) == "cat.jpg"
