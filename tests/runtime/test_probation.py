@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -140,3 +141,23 @@ def test_a_store_that_cannot_be_written_ends_no_run(store: Store) -> None:
     feed(watched, clock, 35.0, 20)
     watched.ended()
     assert "cannot be kept" in said[-1]
+
+
+def test_a_disk_that_takes_no_note_does_not_stop_a_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that became read-only: the bundle in force runs, and is neither counted nor trusted for it."""
+
+    def refuse(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(store.path / ".lock"))
+
+    clock, said = Clock(), list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        watched = Watched(store, 60.0, said.append, clock)
+        assert said == [f"what is known of new-2 cannot be kept: {store.path}/.lock: Read-only file system"]
+        feed(watched, clock, 35.0, 90)
+        assert not watched.failed(EngineError("dead"))
+    watched.ended()  # the disk is well again
+    state = store.state()
+    assert state.probation is not None
+    assert state.probation.starts == 0
+    assert "new-2" not in state.age_p99_ms
