@@ -39,6 +39,13 @@ class Passed(msgspec.Struct, frozen=True):
     peak_mb: int = 0
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """What the process says where it refuses the bundle."""
+
+    error: str
+    hint: str
+
+
 def self_test(directory: Path, limits: Limits | None = None) -> Passed:
     """Raises DataError with what went wrong: the engine's own message, the signal it died of, a limit."""
     limits = limits or Limits()
@@ -69,13 +76,17 @@ def self_test(directory: Path, limits: Limits | None = None) -> Passed:
         if child.returncode == 0:
             passed = msgspec.json.decode(lines[-1], type=Passed)
             return msgspec.structs.replace(passed, seconds=round(time.monotonic() - began_s, 3), peak_mb=peak_mb)
-    except msgspec.DecodeError:
-        pass
-    raise _failed(lines[-1])
+        failed = msgspec.json.decode(lines[-1], type=Failed)
+    except msgspec.DecodeError as error:
+        raise _failed(lines[-1]) from error
+    where = str(directory)  # a name that nobody gave it, and that is gone when this is read
+    why = failed.error.replace(f"bundle {where}", "the bundle").replace(where, "the bundle")
+    raise _failed(why, failed.hint.replace(where, "BUNDLE"))
 
 
-def _failed(why: str) -> DataError:
-    return DataError(f"the self-test on this device failed: {why.removeprefix('self-test: ')}", "see `edgeclip doctor`")
+def _failed(why: str, hint: str = "") -> DataError:
+    why = why.removeprefix("self-test: ")
+    return DataError(f"the self-test on this device failed: {why}", hint or "see `edgeclip doctor`")
 
 
 def _resident_mb(pid: int) -> int:
@@ -115,11 +126,11 @@ def main() -> int:
     _end_with(int(sys.argv[2]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        line = msgspec.json.encode(_child(Path(sys.argv[1]))).decode()
+        outcome: Passed | Failed = _child(Path(sys.argv[1]))
     except EdgeclipError as error:
-        line = error.message
-    os.write(1, f"\n{line}\n".encode())
-    return 0 if line.startswith("{") else 1
+        outcome = Failed(error.message, error.hint)
+    os.write(1, b"\n" + msgspec.json.encode(outcome) + b"\n")
+    return 0 if isinstance(outcome, Passed) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""A disk that is full or ill when a service starts is waited for: systemd gives up a crash loop after five starts, half a
-minute, and nobody is near to start the service again."""
+"""A disk that is full or ill when a service starts is waited for: systemd gives up a crash loop after five starts, in
+half a minute, and nobody is near to start the service again."""
 
 from __future__ import annotations
 
