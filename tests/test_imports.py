@@ -28,6 +28,7 @@ LEAVES = {
     "picture",
     "progress",
     "region",
+    "rotation",
     "registry",
     "signature",
     "state",

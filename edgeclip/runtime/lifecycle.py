@@ -16,7 +16,7 @@ from edgeclip.runtime.notify import is_managed, sd_notify
 from edgeclip.runtime.pace import Summary, Tally
 from edgeclip.runtime.probation import watch_bundle
 from edgeclip.runtime.reload import Reload
-from edgeclip.runtime.room import lacks_room, wait_for_room
+from edgeclip.runtime.room import Waiting, lacks_room
 from edgeclip.runtime.service import rehearse, serve
 from edgeclip.runtime.signals import ReloadSignal, StoppedInStart, StopSignals
 
@@ -35,10 +35,10 @@ def run_for_months(
     stop, hang_up: entered, by who was there before all this was imported.
 
     Cameras about which a reload changes nothing stay open through it. A bundle that fails on probation gives way to the
-    one before; so does a configuration that was accepted and yet does not come up. Under a service manager a disk that
-    is full at the start is waited for.
+    one before; so does a configuration that was accepted and yet does not come up. Under a service manager room on a
+    full disk is waited for.
     """
-    config, before, waits = load(), None, 0
+    config, before, waiting = load(), None, Waiting()
     stop.drain_timeout_s = config.drain_timeout_s
     if stop():
         return Tally().summary(())
@@ -87,18 +87,15 @@ def run_for_months(
                 if trial.failed(error) and not stop():
                     heartbeat.start_again(config.ready_timeout_s)
                     continue
-                if managed and before is None and not heartbeat.decided and lacks_room(error) and not stop():
-                    if not waits:
-                        notify(Notice(f"waiting for room on the disk: {told(error)}", ERROR))
-                    wait_for_room(told(error), waits, stop)
-                    waits += 1
-                    heartbeat.start_again(config.ready_timeout_s)
-                    heartbeat.end()  # the watchdog gives the next try its time
+                if before is None or heartbeat.decided or stop():
+                    if not managed or stop() or not lacks_room(error):
+                        raise
+                    waiting.wait(told(error), stop, notify)
                     if stop():
                         return Tally().summary(())
+                    heartbeat.start_again(config.ready_timeout_s)
+                    heartbeat.end()  # the watchdog gives the next try its time
                     continue
-                if before is None or heartbeat.decided or stop():
-                    raise
                 notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
                 config, before = before, None
                 heartbeat.start_again(config.ready_timeout_s)

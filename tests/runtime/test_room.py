@@ -8,7 +8,7 @@ import pytest
 
 from edgeclip.errors import UNAVAILABLE, EdgeclipError
 from edgeclip.runtime import room
-from edgeclip.runtime.room import lacks_room, wait_for_room
+from edgeclip.runtime.room import Waiting, lacks_room
 
 
 def full_database(path: Path) -> sqlite3.Error:
@@ -30,15 +30,21 @@ def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
     assert not lacks_room(PermissionError(errno.EACCES, "Permission denied"))
 
 
-def test_each_wait_is_longer_and_a_stop_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_wait_is_longer_until_a_run_lasted_and_is_spoken_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
     said: list[str] = []
-
-    def tell(*assignments: str) -> None:
-        said.extend(assignments)
-
+    waiting = Waiting(lambda *assignments: told.extend(assignments))
     monkeypatch.setattr(room, "LOOK_S", 0.0)
-    for waits, seconds in ((0, 30), (1, 60), (9, 600)):
-        answers = iter([False, True])
-        wait_for_room("no room", waits, answers.__next__, tell)
-        assert said == ["READY=1", "WATCHDOG=1", f"STATUS=degraded: no room; tried again after {seconds} s"]
-        said.clear()
+
+    def wait() -> str:
+        told.clear()
+        waiting.wait("no room", iter([False, True]).__next__, said.append)
+        assert told[:2] == ["READY=1", "WATCHDOG=1"]
+        return told[2]
+
+    for seconds in (30, 60, 120, 240, 480, 600, 600):
+        assert wait() == f"STATUS=degraded: no room; tried again after {seconds} s"
+    assert said == ["waiting for room on the disk: no room"]
+    monkeypatch.setattr(room, "LASTED_S", 0.0)
+    assert wait() == "STATUS=degraded: no room; tried again after 30 s"
+    assert len(said) == 2
