@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgeclip.config import load_settings
 from edgeclip.errors import OK, ConfigError, DataError, EdgeclipError, UsageError
 from edgeclip.install import Checked, Policy, check, export_bundle, install, sign_bundle
 from edgeclip.selftest import Limits, self_test
-from edgeclip.signature import make_keys
+from edgeclip.signature import Signed, make_keys
 from edgeclip.state import SERVICE, store_path
 from edgeclip.store import CURRENT, Store
 
@@ -50,8 +50,9 @@ def opened(store: str | None) -> Store:
 
 def verify_bundle(bundle: str = STORED, store: str | None = None, config: str | None = None, **flags: Any) -> Told:
     """bundle: a path, or a name in the store."""
-    facts = _facts(check(_found(bundle, opened(store)), policy(config, **flags)))
-    return facts, [f"{bundle}: {facts['id']}, {facts['files']} files match, {_by(facts)}"]
+    checked = check(_found(bundle, opened(store)), policy(config, **flags))
+    facts = _facts(checked)
+    return facts, [f"{bundle}: {facts['id']}, {facts['files']} files match, {signers(checked.signed)}"]
 
 
 def install_bundles(
@@ -86,8 +87,8 @@ def install_bundles(
             lines.append(f"{done.name}: is in force already")
         else:
             lines.append(
-                f"{done.name}: installed, {_by(facts)}; {tested.frames} golden frames pass on {tested.runtime} "
-                f"({tested.seconds:.1f} s, {tested.peak_mb} MB); {taken(into, config)}"
+                f"{done.name}: installed, {signers(done.checked.signed)}; {tested.frames} golden frames pass on "
+                f"{tested.runtime} ({tested.seconds:.1f} s, {tested.peak_mb} MB); {taken(into, config)}"
             )
     return outcomes, lines, code
 
@@ -195,10 +196,11 @@ def _facts(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _by(facts: Mapping[str, Any]) -> str:
-    if facts["signed_by"]:
-        return f"signed by {', '.join(facts['signed_by'])}"
-    return f"signed by unknown keys {', '.join(facts['unknown_keys'])}" if facts["unknown_keys"] else "not signed"
+def signers(signed: Signed) -> str:
+    """In words."""
+    if signed.by:
+        return f"signed by {', '.join(signed.by)}"
+    return f"signed by unknown keys {', '.join(signed.unknown)}" if signed.unknown else "not signed"
 
 
 ACTIONS: dict[str, Callable[..., Told]] = {

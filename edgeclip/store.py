@@ -227,16 +227,16 @@ class Store:
         self._fall_back(state, trial)
         return trial.previous
 
-    def roll_back(self) -> tuple[str, str]:
-        """By request: the bundle before is in force again. (old, new). Asked twice it does not go forth to the one that
-        was left: that one is installed again. Raises UsageError where there is no previous."""
+    def roll_back(self, why: str = "by request") -> tuple[str, str]:
+        """The bundle before is in force again. (old, new). Asked twice it does not go forth to the one that was left:
+        that one is installed again. Raises UsageError where there is no previous."""
         state, current, previous = self.settle(), self.target(CURRENT), self.target(PREVIOUS)
         if current is None or previous is None:
             raise UsageError(
                 f"{self.path} has no previous bundle to go back to",
                 "install one: `edgeclip bundle install FILE`; one that `edgeclip bundle list` shows, by its path there",
             )
-        state.probation = Probation(current, previous, _now(), failed="by request")
+        state.probation = Probation(current, previous, _now(), failed=why)
         self._write(state)  # a process killed after this line has its successor finish
         self._fall_back(state, state.probation)
         return current, previous

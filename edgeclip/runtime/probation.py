@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from edgeclip.bundle import STORED
+from edgeclip.bundle import STORED, check_bundle
+from edgeclip.container import open_container
 from edgeclip.errors import DataError, EdgeclipError, EngineError, reason_of
 from edgeclip.runtime.pace import Ages
 from edgeclip.state import store_path
-from edgeclip.store import CURRENT, Probation, Store
+from edgeclip.store import CURRENT, PREVIOUS, Probation, Store
 from edgeclip.types import Decision, Frame, Sink
 
 LOOK_S = 5.0  # between two looks at the frame ages
@@ -114,16 +115,29 @@ class Watched:
         return
 
     def failed(self, error: Exception) -> bool:
-        if self._trial is None or not isinstance(error, (EngineError, DataError)):
-            self.ended()
-            return False
         back = None
-        with self._noted(), self._store.locked():
-            back = self._store.fail(str(error))
+        if self._trial is not None and isinstance(error, (EngineError, DataError)):
+            with self._noted(), self._store.locked():
+                back = self._store.fail(str(error))
+        elif isinstance(error, DataError) and self._is_damaged(self._name):
+            before = self._store.target(PREVIOUS)
+            if before is not None and not self._is_damaged(before):
+                with self._noted(), self._store.locked():
+                    back = self._store.roll_back(str(error))[1]
+        else:
+            self.ended()
         if back is None:
             return False
         self._notify(f"{self._name} is rolled back to {back}: {error}")
         return True
+
+    def _is_damaged(self, name: str) -> bool:
+        """A card rots, and a package gives way to an older one: what was trusted cannot be opened any more."""
+        try:
+            check_bundle(open_container(self._store.path / name))
+        except DataError:
+            return True
+        return False
 
     def ended(self) -> None:
         if not self._counted:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_bundle
 
-from edgeclip.errors import EngineError, SourceError
+from edgeclip.errors import DataError, EngineError, SourceError
 from edgeclip.runtime.probation import AgeError, Unwatched, Watched, watch_bundle
 from edgeclip.store import CURRENT, MAX_STARTS, Store
 from edgeclip.types import Decision, Frame
@@ -161,3 +161,22 @@ def test_a_disk_that_takes_no_note_does_not_stop_a_run(store: Store, monkeypatch
     assert state.probation is not None
     assert state.probation.starts == 0
     assert "new-2" not in state.age_p99_ms
+
+
+def test_a_trusted_one_that_rots_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    store = Store(tmp_path / "bundles")
+    with store.locked():
+        for name in ("old-1", "new-2"):
+            write_bundle(store.path / name)
+            store.put_in_force(name)
+            store.confirm(name)
+    said: list[str] = []
+    watched = Watched(store, 60.0, said.append)
+    assert not watched.failed(DataError("labels.txt:3: empty"))  # not the bundle's fault
+    (store.path / "new-2" / "image.tflite").write_bytes(b"rot")
+    assert watched.failed(DataError("image.tflite does not match SHA256SUMS"))
+    assert store.target(CURRENT) == "old-1"
+    assert said == ["new-2 is rolled back to old-1: image.tflite does not match SHA256SUMS"]
+    assert {one.name: one.why for one in store.listed()}["new-2"] == "image.tflite does not match SHA256SUMS"
+    (store.path / "old-1" / "image.tflite").write_bytes(b"rot")
+    assert not Watched(store, 60.0, said.append).failed(DataError("image.tflite does not match SHA256SUMS"))
