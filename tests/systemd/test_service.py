@@ -468,7 +468,7 @@ def test_a_bundle_that_root_installs_is_tested_as_the_service_s_user_and_belongs
     assert "a service takes it at `systemctl reload edgeclip`" in said
     ids = machine.run("id", "--user", "edgeclip").strip(), machine.run("id", "--groups", "edgeclip").split()
     assert machine.file("/tmp/tested").read_text() == f"{ids[0]} {sorted(int(group) for group in ids[1])}\n"
-    foreign = machine.run("find", "/var/lib/edgeclip", "!", "-user", "edgeclip")
+    foreign = machine.run("find", "/var/lib/edgeclip/bundles", "!", "-user", "edgeclip")
     assert foreign == ""
     machine.run("systemctl", "start", "edgeclip.service")
     assert "on probation" in machine.run(edgeclip, "bundle", "list")
