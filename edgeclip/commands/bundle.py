@@ -97,7 +97,12 @@ def add_bundle(commands: Any) -> None:
     sign = add("sign", "add an Ed25519 signature")
     keygen = add("keygen", "make a key to sign with")
     install.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
-    verify.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    verify.add_argument(
+        "bundle", nargs="?", metavar="BUNDLE", help="directory, .tar, or name in the store (default: current)"
+    )
+    rollback.add_argument(
+        "--from", dest="left", metavar="NAME", help="only where NAME is in force, so that asking twice does no harm"
+    )
     sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
     export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
     remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
@@ -116,7 +121,7 @@ def add_bundle(commands: Any) -> None:
     export.add_argument("--out", required=True, metavar="FILE.tar", help="where it goes")
     sign.add_argument("--key", required=True, metavar="FILE.pem", help="private Ed25519 key")
     keygen.add_argument("--out", required=True, metavar="FILE.pem", help="the private key; NAME.pub.pem goes beside it")
-    for parser in (install, listed, rollback, confirm, remove, export):
+    for parser in (install, listed, verify, rollback, confirm, remove, export):
         parser.add_argument(
             "--store", metavar="DIR", help="where bundles are installed (default: the state directory's)"
         )

@@ -14,6 +14,9 @@ there is a watches file, `changes` where one began or ended with this frame.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import IO, Any
 import msgspec
 
 from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
+from edgeclip.rotation import read_rotation
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame
 
@@ -82,16 +86,19 @@ class Jsonl:
 
 
 class JsonlFile:
-    """Appends: a restarted service continues its file."""
+    """Appends: a restarted service continues its file. `PATH?max_mb=100&keep=5` bounds it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    def __init__(self, target: str) -> None:
+        self._rotation = read_rotation(f"jsonl:{target}", math.inf)
+        self._path = self._rotation.path
         self._stream: FileIO | None = None
+        self._bytes = 0
 
     def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._path.open("ab", buffering=0)
+            self._bytes = os.fstat(self._stream.fileno()).st_size
         except OSError as error:
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
@@ -104,11 +111,16 @@ class JsonlFile:
             return
         line = to_line(decision)
         try:
+            if self._bytes and self._bytes + len(line) > self._rotation.max_bytes:
+                self._stream.close()
+                self._rotation.rotate()
+                self.open()
             written = self._stream.write(line)
         except OSError as error:
             raise _no_room(self._path, error.strerror) from error
         if written != len(line):
-            raise _no_room(self._path, "no room for a whole line")
+            raise _no_room(self._path, "no room for a whole line") from OSError(errno.ENOSPC, "cut short")
+        self._bytes += written
 
     def close(self) -> None:
         if self._stream is not None:
