@@ -345,14 +345,14 @@ def start_up_s(options: list[str]) -> float:
     root = str(Path(edgeclip.__file__).resolve().parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "edgeclip", "run", "--json", "--max-frames", "1", *options]
-    began = time.perf_counter()
+    began_s = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     with child:
         if child.stdout is None or child.stderr is None:
             raise EdgeclipError("`edgeclip run` has no standard output")
         ready, _, _ = select.select([child.stdout], [], [], START_UP_LIMIT_S)
         line = child.stdout.readline() if ready else b""
-        taken_s = time.perf_counter() - began
+        taken_s = time.perf_counter() - began_s
         if not line:
             child.kill()
             said = child.stderr.read().decode(errors="replace").strip().splitlines()

@@ -17,9 +17,13 @@ from edgeclip.errors import ConfigError, UsageError
 from edgeclip.wording import plainly
 
 PREFIX = "EDGECLIP_"
-# Variables that other parts of edgeclip read themselves, and that are therefore no mistake.
+# Variables that other parts of edgeclip read, or give to programs they start, and that are therefore no mistake.
 ELSEWHERE = frozenset(
-    {"EDGECLIP_CONFIG", "EDGECLIP_CACHE", "EDGECLIP_STATE", "EDGECLIP_MQTT_PASSWORD", "EDGECLIP_WEBHOOK_KEY"}
+    f"{PREFIX}{name}"
+    for name in (
+        *("CONFIG", "CACHE", "STATE", "HUB", "PLAN_HOST_CODE", "MQTT_PASSWORD", "WEBHOOK_KEY"),
+        *("EVENT_ID", "EVENT_TYPE"),
+    )
 )
 
 Text = Annotated[str, Meta(min_length=1)]

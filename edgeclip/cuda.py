@@ -37,7 +37,6 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cuDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
     "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
     "cuCtxSetCurrent": (c_void_p,),
-    "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuMemAlloc_v2": (POINTER(c_ulonglong), c_size_t),
     "cuMemFree_v2": (c_ulonglong,),
     "cuMemHostAlloc": (POINTER(c_void_p), c_size_t, c_uint),
@@ -106,12 +105,6 @@ class Cuda:
     def compute_capability(self) -> tuple[int, int]:
         """(8, 7) on an Orin."""
         return self._attribute(COMPUTE_MAJOR), self._attribute(COMPUTE_MINOR)
-
-    @property
-    def free_bytes(self) -> int:
-        free, total = c_size_t(), c_size_t()
-        self._call("cuMemGetInfo_v2", byref(free), byref(total))
-        return free.value
 
     def allocate(self, size: int) -> Address:
         """Device memory, freed by free()."""

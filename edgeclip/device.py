@@ -112,11 +112,16 @@ def gstreamer_plugins(used: bool, jetson: bool, has: Callable[[str], bool] | Non
     return Check(name, "warn", f"missing: {', '.join(missing)}", ", and ".join(remedies))
 
 
+def reachable(folder: Path) -> Path:
+    """The folder, or what is there of the way to it, and may be seen."""
+    while not os.path.exists(folder):  # Path.exists() raises where a folder on the way may not be looked into
+        folder = folder.parent
+    return folder
+
+
 def disk(folder: Path) -> Check:
     """How often a second data reach the disk for good, where events are kept. The file it tries with is unnamed."""
-    there = folder
-    while not there.exists():
-        there = there.parent
+    there = reachable(folder)
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             began_s = time.perf_counter()

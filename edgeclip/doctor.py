@@ -217,9 +217,7 @@ def cache() -> Check:
         return Check(
             "cache", "warn", "no home directory: text embeddings are not kept", "set EDGECLIP_CACHE=/some/where"
         )
-    there = directory
-    while not there.exists():
-        there = there.parent
+    there = device.reachable(directory)
     if not os.access(there, os.W_OK | os.X_OK):
         detail = f"{directory} cannot be written: labels are embedded anew at every start"
         return Check("cache", "warn", detail, "set EDGECLIP_CACHE to a directory of yours")

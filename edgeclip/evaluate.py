@@ -19,6 +19,7 @@ from edgeclip.progress import Progress, Silent
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.rows import Rows
 from edgeclip.runtime.similarity import similarity
 from edgeclip.runtime.taughtlabels import TaughtLabels
 from edgeclip.types import Embeddings, Label, Refinement, TextBank
@@ -245,6 +246,7 @@ def _embed_pictures(
     """
     preprocess = Preprocessor(bundle.manifest.preprocess)
     engine = load_engine(bundle, "image", backend=backend, threads=threads)
+    run = Rows(engine).run
     embeddings: list[Embeddings] = []
     samples: list[_Known] = []
     seconds: list[float] = []
@@ -255,7 +257,7 @@ def _embed_pictures(
             samples.append(facts)
             comparable = facts.texts or (facts.label if known is None else facts.label in known)
             if comparable:
-                embeddings.append(_embed(sample, preprocess, engine.run, seconds))
+                embeddings.append(_embed(sample, preprocess, run, seconds))
             else:
                 embeddings.append(np.zeros(bundle.manifest.dim, np.float32))
             progress.advance(1)

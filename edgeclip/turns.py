@@ -23,14 +23,14 @@ def latencies_ms(runs: Mapping[str, Callable[[], object]], rounds: int = ROUNDS)
         for _ in range(WARM_UP):
             run()
     times: dict[str, list[float]] = {name: [] for name in runs}
-    deadline = time.perf_counter() + LONGEST_S
+    deadline_s = time.perf_counter() + LONGEST_S
     for done in range(rounds):
-        if done >= FEWEST_ROUNDS and time.perf_counter() > deadline:
+        if done >= FEWEST_ROUNDS and time.perf_counter() > deadline_s:
             break
         for name, run in runs.items():
-            began = time.perf_counter()
+            began_s = time.perf_counter()
             run()
-            times[name].append(1000.0 * (time.perf_counter() - began))
+            times[name].append(1000.0 * (time.perf_counter() - began_s))
     return {name: float(np.median(values)) for name, values in times.items()}
 
 

@@ -44,7 +44,7 @@ def load_yaml(path: str | Path, kind: type[T], check: Callable[[T, LineOf], None
     try:
         read = msgspec.convert({} if value is None else value, kind)
     except msgspec.ValidationError as error:
-        raise _located(path, node, value, kind, str(error)) from error
+        raise _located(path, node, kind, str(error)) from error
     if check is not None:
         check(read, lambda *place: _find(node, list(place)))
     return read
@@ -81,7 +81,7 @@ def _refuse_repeated_keys(path: str | Path, root: Any) -> None:
             lines[name] = line
 
 
-def _located(path: str | Path, node: Any, value: Any, kind: Any, problem: str) -> ConfigError:
+def _located(path: str | Path, node: Any, kind: Any, problem: str) -> ConfigError:
     """Turn msgspec's `... - at `$.a[0].b`` into file, line and key."""
     message, _, where = problem.partition(" - at ")
     steps: list[str | int] = [

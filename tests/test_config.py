@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edgeclip.config import Config, load_config
+import edgeclip
+from edgeclip.config import ELSEWHERE, FIELDS, PREFIX, Config, load_config
 from edgeclip.errors import CONFIGURATION, ConfigError
+from edgeclip.runtime.backends.plan_target import HOST_CODE
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -87,6 +90,17 @@ def test_environment_errors_name_the_variable(environment: dict[str, str], messa
 def test_environment_texts_become_numbers_and_truths() -> None:
     config = load_config({}, {"EDGECLIP_FPS": "2.5", "EDGECLIP_JSON": "true", "EDGECLIP_MAX_FRAMES": ""})
     assert (config.fps, config.json, config.max_frames) == (2.5, True, None)
+
+
+def test_every_variable_that_any_part_reads_or_gives_on_is_known() -> None:
+    """TensorRT's plans with host code run where one is set; a command sink's program may be edgeclip itself."""
+    package = Path(edgeclip.__file__).parent
+    found = {name for path in package.rglob("*.py") for name in re.findall(r'"(EDGECLIP_[A-Z_]+)"', path.read_text())}
+    found -= {"EDGECLIP_EXIT"}  # a field of the journal's
+    assert {HOST_CODE, "EDGECLIP_EVENT_ID", "EDGECLIP_STATE"} < found
+    settings = {f"{PREFIX}{name.upper()}" for name in FIELDS}
+    assert found - settings == ELSEWHERE
+    assert load_config({}, dict.fromkeys(ELSEWHERE, "1")) == Config()
 
 
 def test_a_secret_in_the_environment_is_not_quoted() -> None:

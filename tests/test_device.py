@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_the_disk_is_tried_and_left_as_it_was(tmp_path: Path, monkeypatch: pytes
     assert device.disk(tmp_path).status == "warn"
     monkeypatch.setattr(device.os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert "No space left on device" in device.disk(tmp_path).detail
+
+
+def test_a_place_that_this_user_may_not_look_into_is_a_finding() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        closed = Path(place) / "closed"
+        closed.mkdir(mode=0)
+        Path(place).chmod(0o555)
+        told, said = os.pipe()
+        if (child := os.fork()) == 0:  # root may look everywhere
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            os.write(said, device.disk(closed / "a" / "b").detail.encode())
+            os._exit(0)
+        os.close(said)
+        assert os.waitpid(child, 0)[1] == 0
+        with os.fdopen(told) as answer:
+            assert answer.read() == f"{closed} cannot be written: Permission denied"
 
 
 def test_a_clock_that_was_never_set_or_that_nothing_keeps() -> None:

@@ -48,7 +48,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "train/towers.py",
         "train/checkpoint.py",
     ),
-    "calibrate": ("build/frames.py", "picture.py", "runtime/preprocess.py", "runtime/sources/demo.py"),
+    "calibrate": ("archive.py", "build/frames.py", "picture.py", "runtime/preprocess.py", "runtime/sources/demo.py"),
     "compile": tuple(f"compile/{name}.py" for name in ("network", "builder", "layers", "plans", "target")),
     "quantize": (
         "build/findings.py",
@@ -75,6 +75,8 @@ CODE: dict[str, tuple[str, ...]] = {
         "build/report.py",
         "build/pack.py",
         "datasets.py",
+        "npz.py",
+        "runtime/frames.py",
         "runtime/text.py",
         "runtime/text_bank.py",
         "runtime/backends/openvino.py",

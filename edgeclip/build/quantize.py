@@ -59,8 +59,8 @@ def quantize(
     `graphs` its INT8 form. budget_minutes: how long the search may take."""
     from edgeclip.build import onnxgraph
 
-    began = time.monotonic()
-    deadline = began + 60.0 * budget_minutes
+    began_s = time.monotonic()
+    deadline_s = began_s + 60.0 * budget_minutes
     ranges = load_ranges(observed)
     graph = Graph.load(graphs / "image.onnx")
     sites = sites_of(graph, quantization.onnx.multiply)
@@ -73,12 +73,12 @@ def quantize(
     trials: list[Trial] = []
     # First, for it is the quicker of both, and the budget may end.
     if source.exists() and "dynamic" in quantization.tflite.schemes:
-        made, trials = dynamic(source, graph, sites, seen, matched, quantization, began, deadline, progress)
+        made, trials = dynamic(source, graph, sites, seen, matched, quantization, began_s, deadline_s, progress)
         (directory / DYNAMIC_FILE).write_bytes(made)
         progress.advance()
     if seen is not None:
         gate = quantization.gates.centred_cosine
-        spec, findings = search(graph, sites, seen, quantization.search, gate, deadline, progress)
+        spec, findings = search(graph, sites, seen, quantization.search, gate, deadline_s, progress)
     else:
         greatest = {name: max(-low, high) for name, (low, high) in ranges.onnx.items()}
         spec, findings = by_greatest(sites, greatest, quantization.search.keep_float), Findings()
@@ -121,11 +121,14 @@ def dynamic(
     seen: Sample | None,
     matched: Mapping[str, tflite.Operator],
     quantization: Quantization,
-    began: float,
-    deadline: float,
+    began_s: float,
+    deadline_s: float,
     progress: Progress,
 ) -> tuple[bytes, list[Trial]]:
-    """The dynamic-range form of the float TFLite graph `source`, and what was tried on it. began, deadline: seconds."""
+    """The dynamic-range form of the float TFLite graph `source`, and what was tried on it.
+
+    began_s, deadline_s: of time.monotonic().
+    """
     best = tflite.quantize_dynamic(source, quantization.tflite)
     recipe, trials = quantization.search, list[Trial]()
     if seen is None or not (recipe.smooth or recipe.centre or recipe.weight_rounding):
@@ -135,7 +138,7 @@ def dynamic(
         nonlocal best
         result = distance(seen.reference, rows_of(tflite.TFLiteGraph(model), seen.judged)).centred
         kept = not trials or 1.0 - result.mean < (1.0 - WORTH) * min(1.0 - t.centred for t in trials if t.kept)
-        trials.append(Trial(remedy, result.mean, result.p1, kept, time.monotonic() - began))
+        trials.append(Trial(remedy, result.mean, result.p1, kept, time.monotonic() - began_s))
         progress.note(f"dynamic-range, {remedy}: centred cosine {result.mean:.4f}, {'kept' if kept else 'not kept'}")
         best = model if kept else best
 
@@ -149,10 +152,10 @@ def dynamic(
         recipe.smooth,
         recipe.centre,
         recipe.weight_rounding,
-        lambda _: time.monotonic() > deadline,
+        lambda _: time.monotonic() > deadline_s,
     )
     feeds = [chosen.feed for chosen in found if chosen.feed is not None]
-    with tempfile.TemporaryDirectory(dir=source.parent.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=".dynamic.", suffix=".part", dir=source.parent.parent) as place:
         smooth = Path(place) / source.name
         smooth.write_bytes(with_feeds(source.read_bytes(), feeds))
         model = tflite.quantize_dynamic(smooth, quantization.tflite)

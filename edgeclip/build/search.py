@@ -47,21 +47,21 @@ class Reached:
 
 @dataclass
 class Searcher:
-    """State of one search. deadline: of time.monotonic(), seconds; until: of what is being done."""
+    """State of one search. deadline_s: of time.monotonic(); until_s: of what is being done."""
 
     graph: Graph
     sites: list[Site]
     sample: Sample
     recipe: Search
     gate: float
-    deadline: float
+    deadline_s: float
     progress: Progress
     trials: list[Trial] = field(default_factory=list)
     out_of_time: str = ""
 
     def __post_init__(self) -> None:
         self.locals: dict[str, Local] = {}
-        self.began = self.until = time.monotonic()
+        self.began_s = self.until_s = time.monotonic()
 
     def local(self, site: Site, apart: tuple[int, ...] = ()) -> Local:
         known = self.locals.get(site.source)
@@ -70,7 +70,7 @@ class Searcher:
         return known
 
     def late(self, what: str) -> bool:
-        if time.monotonic() < self.until:
+        if time.monotonic() < self.until_s:
             return False
         self.out_of_time = self.out_of_time or what
         return True
@@ -89,7 +89,7 @@ class Searcher:
 
     def run(self) -> tuple[Spec, Findings]:
         reserved = RESERVED if self.recipe.fallback else 0.0
-        self.until = self.deadline - reserved * (self.deadline - self.began)
+        self.until_s = self.deadline_s - reserved * (self.deadline_s - self.began_s)
         spec = self.start()
         best = self.reached(spec)
         self.note("min-max", best, True)
@@ -118,7 +118,7 @@ class Searcher:
         # Last: it is of the weights as they are rewritten, and of the inputs as they are rounded.
         if not self.late("weight rounding"):
             spec, best = self.tried("weight rounding", self.rounded, spec, best)
-        self.until = self.deadline
+        self.until_s = self.deadline_s
         sensitivity = self.sensitivity(spec) if self.recipe.sensitivity or self.recipe.fallback else []
         if self.recipe.fallback:
             spec = self.fallback(spec, best, sensitivity)
@@ -129,7 +129,7 @@ class Searcher:
             sensitivity=[Sensitivity(s.layers, s.error, s.layers in floats) for s in sensitivity],
             floating=sorted(floats),
             int8_weights=100.0 * sum(share for name, share in self.shares().items() if name not in floats),
-            seconds=time.monotonic() - self.began,
+            seconds=time.monotonic() - self.began_s,
             out_of_time=self.out_of_time,
         )
 
@@ -144,7 +144,7 @@ class Searcher:
         return (changed, result) if kept else (spec, best)
 
     def note(self, remedy: str, result: Reached, kept: bool) -> None:
-        seconds = time.monotonic() - self.began
+        seconds = time.monotonic() - self.began_s
         self.trials.append(Trial(remedy, result.centred.mean, result.centred.p1, kept, seconds, result.agrees))
         agrees = "" if result.agrees is None else f", agrees {result.agrees:.1f} %"
         verdict = "kept" if kept else "not kept"
@@ -337,10 +337,10 @@ def searches(recipe: Search) -> bool:
 
 
 def search(
-    graph: Graph, sites: list[Site], sample: Sample, recipe: Search, gate: float, deadline: float, progress: Progress
+    graph: Graph, sites: list[Site], sample: Sample, recipe: Search, gate: float, deadline_s: float, progress: Progress
 ) -> tuple[Spec, Findings]:
-    """The best spec found before `deadline` (of time.monotonic()), and how it was found.
+    """The best spec found before `deadline_s` (of time.monotonic()), and how it was found.
 
     gate: the mean centred cosine to float that it is to reach; verify decides on other frames whether it does.
     """
-    return Searcher(graph, sites, sample, recipe, gate, deadline, progress).run()
+    return Searcher(graph, sites, sample, recipe, gate, deadline_s, progress).run()

@@ -61,13 +61,13 @@ class Steps:
             return directory
         part = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=self.work))
         part.chmod(0o755)
-        began = time.monotonic()
+        began_s = time.monotonic()
         try:
             make(part)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        took_s = time.monotonic() - began
+        took_s = time.monotonic() - began_s
         outputs = {path.name: sha256(path) for path in sorted(part.iterdir())}
         (part / STAMP).write_bytes(msgspec.json.encode(Stamp(key, outputs, took_s)))
         shutil.rmtree(directory, ignore_errors=True)

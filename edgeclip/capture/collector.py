@@ -21,6 +21,7 @@ from edgeclip.progress import Progress, duration
 from edgeclip.runtime.ahead import Prepared
 from edgeclip.runtime.golden import ConstantGuard, load_golden
 from edgeclip.runtime.preprocess import Batch, Preprocessor
+from edgeclip.runtime.rows import Rows
 from edgeclip.runtime.sinks.jsonl import utc
 from edgeclip.types import Engine, Frame, Pixels
 
@@ -50,7 +51,7 @@ class Collector:
         self.idle_s = 0.0
         self.shown: list[Shown] = []  # by slot of the pool
         self._folder = folder
-        self._engine = engine
+        self._run = Rows(engine).run
         self._guard = ConstantGuard()
         self._min_sharpness = min_sharpness
         self._thumbnails = np.full((capacity, thumbnail(np.zeros((32, 32), np.uint8)).size), np.inf, np.float32)
@@ -84,7 +85,7 @@ class Collector:
         for row in self._folder.rows.values():
             pixels = read_picture(self._folder.path(row.file))
             batch = preprocess(pixels)
-            self._enter(self.pool.count, row, pixels, self._engine.run(batch)[0], thumbnail(_grey(batch)))
+            self._enter(self.pool.count, row, pixels, self._run(batch)[0], thumbnail(_grey(batch)))
             progress.advance()
         self._began_s = self._seen_s = self._ticked_s = time.monotonic()
 
@@ -99,7 +100,7 @@ class Collector:
         if quality.fault is not None:
             setattr(self.counts, quality.fault, getattr(self.counts, quality.fault) + 1)
             return
-        rows = self._engine.run(prepared.batch)
+        rows = self._run(prepared.batch)
         self._guard.check(prepared.batch, rows)
         offer = self.pool.offer(rows[0])
         if math.isfinite(offer.distance):
@@ -172,11 +173,11 @@ class Collector:
 def noise_floor(engine: Engine, bundle: Bundle) -> float:
     """How far this engine's embedding moves for what nobody sees: the bundle's golden frames and the same with a
     camera's noise. Frames that are nearer than this are one. Median; no figure has to be set for an embedding space."""
-    frames = load_golden(bundle).frames
+    frames, run = load_golden(bundle).frames, Rows(engine).run
     noise = np.random.default_rng(0).normal(0.0, NOISE, frames.shape)
     noisy = np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
     moved = [
-        np.linalg.norm(engine.run(plain[np.newaxis])[0].copy() - engine.run(other[np.newaxis])[0])
+        np.linalg.norm(run(plain[np.newaxis])[0].copy() - run(other[np.newaxis])[0])
         for plain, other in zip(frames, noisy, strict=True)
     ]
     return float(np.median(moved))

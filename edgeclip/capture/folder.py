@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, TypeVar
@@ -181,7 +181,8 @@ class CaptureFolder:
     def _close(self) -> None:
         for stream in (self._index, self._ticks):
             if stream is not None:
-                stream.close()
+                with suppress(OSError):  # of what could not be written, add() or note() has told
+                    stream.close()
         self._index = self._ticks = None
 
 

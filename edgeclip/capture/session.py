@@ -110,7 +110,7 @@ def capture(
             new=collector.new,
             seconds=round(collector.elapsed_s, 1),
             counts=collector.counts,
-            dropped=sum(feed.drops for feed in feeds),
+            dropped=sum(lane.drops for lane in ahead.lanes),
             reconnects=sum(feed.reconnects for feed in feeds),
             closest=collector.closest,
             neighbour=collector.neighbour,

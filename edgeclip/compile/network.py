@@ -52,7 +52,7 @@ def parse(library: Library, builder: Any, logger: Any, lines: LogLines, path: Pa
             f"{path} has {definition.num_inputs} inputs and {definition.num_outputs} outputs, not one of each",
             "build the bundle again",
         )
-    int8, floats = multiplications(trt, definition)
+    int8, floats = multiplications(definition)
     return Network(definition, parser, strong, int8, floats, [])
 
 
@@ -76,7 +76,7 @@ def layers_of(definition: Any) -> list[Any]:
     return [definition.get_layer(i) for i in range(definition.num_layers)]
 
 
-def multiplications(trt: Any, definition: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def multiplications(definition: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of multiplications with both factors dequantized, and of the others."""
     layers = layers_of(definition)
     makers = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}

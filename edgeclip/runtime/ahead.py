@@ -74,9 +74,9 @@ class Lane:
     def reconnects(self) -> int:
         return self.feed.reconnects - self._reconnects_before
 
-    def keeps(self, frame: Frame) -> bool:
-        """Whether this frame is to be used, where max_fps is set. A live source's others are passed over and counted;
-        a finite one is made to wait, and loses none."""
+    def takes_next(self) -> bool:
+        """Whether the frame that has come is to be used, where max_fps is set. A live source's others are passed over
+        and counted; a finite one is made to wait, and loses none."""
         limit = self.max_fps
         if limit is None:
             return True
@@ -194,7 +194,7 @@ class Ahead:
     def _work(self, lane: Lane) -> None:
         try:
             for frame in lane.feed.frames():
-                if not lane.keeps(frame):
+                if not lane.takes_next():
                     continue
                 preprocess = lane.free.get()
                 if preprocess is None:

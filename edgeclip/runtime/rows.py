@@ -19,7 +19,7 @@ class Rows:
     def run(self, batch: npt.NDArray[np.uint8]) -> Embeddings:
         """[R, H, W, 3] -> [R, D], valid until the next run()."""
         count, size = len(batch), self._size
-        if count == size or count == 1:
+        if count == size:
             return self._run(batch)
         for start in range(0, count, size):
             part = batch[start : start + size]

@@ -27,6 +27,7 @@ from edgeclip.npz import read_npz
 from edgeclip.types import Embeddings
 
 FOLDER = "taught"
+AGAIN = "take the file away and teach the labels again"
 
 
 class Shot(msgspec.Struct, frozen=True):
@@ -63,29 +64,33 @@ def read_shots(path: Path, space: str, dim: int) -> Shots:
     """What was taught; nothing where there is no file. Raises DataError for a damaged file, or another space's."""
     if not path.exists():
         return Shots((), np.empty((0, dim), np.float32), space)
-    hint = "take the file away and teach the labels again"
     try:
         told_facts, embeddings = read_npz(path, "facts", "embeddings")
         facts = json.loads(told_facts.tobytes())
         shots = msgspec.convert(facts["shots"], tuple[Shot, ...])
         told = str(facts["space"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
-        raise DataError(f"{path} holds no taught shots: {error}", hint) from error
+        raise DataError(f"{path} holds no taught shots: {error}", AGAIN) from error
     if told != space:
-        raise DataError(f"{path} was taught to another model (space {told})", hint)
+        raise DataError(f"{path} was taught to another model (space {told})", AGAIN)
     well = embeddings.dtype == np.float32 and embeddings.shape == (len(shots), dim) and np.isfinite(embeddings).all()
     if not well or (len(shots) and (np.abs(np.linalg.norm(embeddings, axis=1) - 1.0) > 1e-2).any()):
-        raise DataError(f"{path} is damaged: no {len(shots)} unit vectors of {dim} numbers", hint)
+        raise DataError(f"{path} is damaged: no {len(shots)} unit vectors of {dim} numbers", AGAIN)
     return Shots(shots, embeddings, space)
 
 
-def read_thumbnails(path: Path) -> list[bytes]:
-    """A JPEG for each shot of the file, in its order."""
-    if not path.exists():
+def read_thumbnails(path: Path, count: int) -> list[bytes]:
+    """A JPEG for each of the `count` shots of the file, in its order. Raises DataError for a damaged file."""
+    if not count:
         return []
-    thumbnails, ends = read_npz(path, "thumbnails", "ends")
+    try:
+        thumbnails, ends = read_npz(path, "thumbnails", "ends")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} holds no pictures of its shots: {error}", AGAIN) from error
+    if thumbnails.dtype != np.uint8 or ends.dtype != np.int64 or ends.shape != (count,):
+        raise DataError(f"{path} is damaged: no pictures of its {count} shots", AGAIN)
     blob, stops = thumbnails.tobytes(), ends.tolist()
-    return [blob[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    return [blob[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def write_shots(path: Path, shots: Shots, thumbnails: Sequence[bytes]) -> None:

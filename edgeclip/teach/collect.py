@@ -21,6 +21,7 @@ from edgeclip.picture import name_of, read_picture
 from edgeclip.progress import Progress
 from edgeclip.runtime.ahead import Ahead
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.rows import Rows
 from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import Supervisor
 from edgeclip.types import Engine, Frame, Pixels
@@ -40,7 +41,7 @@ class Taken:
 
 def from_files(places: Sequence[str], bundle: Bundle, engine: Engine, progress: Progress) -> Iterator[Taken]:
     """A file that is named and cannot be read is an error; within a folder or a pattern it is told and passed over."""
-    preprocess = Preprocessor(bundle.manifest.preprocess)
+    preprocess, run = Preprocessor(bundle.manifest.preprocess), Rows(engine).run
     progress.stage("shots")
     for place in places:
         named = Path(place).is_file()
@@ -53,7 +54,7 @@ def from_files(places: Sequence[str], bundle: Bundle, engine: Engine, progress: 
                 progress.note(f"left out: {error.message}")
                 continue
             batch = preprocess(pixels).copy()
-            yield Taken(name_of(path.absolute()), batch, np.array(engine.run(batch)[0]), thumbnail(pixels))
+            yield Taken(name_of(path.absolute()), batch, np.array(run(batch)[0]), thumbnail(pixels))
             progress.advance()
     progress.done()
 
@@ -62,7 +63,7 @@ def from_source(
     uri: str, seconds: float, most: int, bundle: Bundle, engine: Engine, stop: Callable[[], bool], progress: Progress
 ) -> list[Taken]:
     """The frames of `seconds` that differ most from each other, at most `most`. Raises SourceError."""
-    kept: dict[int, Taken] = {}
+    kept, run = dict[int, Taken](), Rows(engine).run
     pool = Pool(most, bundle.manifest.dim, noise_floor(engine, bundle))
     feed = Supervisor(functools.partial(open_source, uri), on_event=progress.note)
     progress.stage(f"up to {most} shots of {seconds:g} s")
@@ -76,7 +77,7 @@ def from_source(
             began_ns = now_ns if began_ns is None else began_ns
             if now_ns - began_ns > seconds * 1e9:
                 break
-            embedding = np.array(engine.run(prepared.batch)[0])
+            embedding = np.array(run(prepared.batch)[0])
             slot = pool.offer(embedding).slot
             if slot is not None:
                 pool.put(slot, embedding)

@@ -125,7 +125,7 @@ def teach(
     with locked(path):
         before = read_shots(path, bundle.manifest.space, bundle.manifest.dim)
         name = next((shot.label for shot in before.shots if folded(shot.label) == folded(name)), name)
-        shots, thumbnails, new = _joined(before, read_thumbnails(path), taken, name)
+        shots, thumbnails, new = _joined(before, read_thumbnails(path, len(before.shots)), taken, name)
         shots = _judged(shots, name, bundle, options.keep_all)
         write_shots(path, shots, thumbnails)
     rows = [row for row, shot in enumerate(shots.shots) if shot.label == name]
@@ -157,7 +157,7 @@ def forget(label: str, shot: str | None, bundle: Bundle, state: Path) -> int:
             what = f"{label!r} has no shot {shot}" if shot and mine else f"{label!r} was never taught to this model"
             raise DataError(what, "`edgeclip taught` lists labels and shots")
         keep = [row for row in range(len(before.shots)) if row not in gone]
-        thumbnails = read_thumbnails(path)
+        thumbnails = read_thumbnails(path, len(before.shots))
         write_shots(path, before.of(keep), [thumbnails[row] for row in keep])
         _sheet_path(path, label).unlink(missing_ok=True)  # it shows what is to be forgotten
     return len(gone)

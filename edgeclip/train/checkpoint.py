@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -62,18 +61,3 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[DualEncoder, Checkpoi
     if missing or unexpected:
         raise DataError(f"{path}: tensors missing {missing[:3]}, unexpected {list(unexpected)[:3]}", "train it again")
     return model.eval().requires_grad_(False), facts
-
-
-def random_checkpoint(path: str | os.PathLike[str], facts: CheckpointFacts, seed: int = 0) -> None:
-    """A checkpoint with random weights and plausible batch-norm statistics, for tests of everything downstream."""
-    torch.manual_seed(seed)
-    model = DualEncoder(facts.towers)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
-    model.train()
-    with torch.no_grad():
-        for _ in range(20):
-            model.image(torch.randn(16, 3, facts.towers.size, facts.towers.size))
-    save_checkpoint(path, model.eval(), facts, half=False)

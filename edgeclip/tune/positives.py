@@ -46,6 +46,7 @@ def read_positives(
 
 
 def recall(levels: Values, enter: float) -> Recall:
+    """How many of the occurrences [N], each by the log-odds that it reached, come up to `enter`."""
     found, n = int((levels >= enter).sum()), len(levels)
     low, high = wilson(found, n)
     return Recall(n, found, found / n if n else 0.0, low, high)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import facts, textured, write_pictures, write_recipe
+from small import facts, random_checkpoint, textured, write_pictures, write_recipe
 
-from edgeclip.train.checkpoint import random_checkpoint
 from edgeclip.train.towers import ConvTower
 
 

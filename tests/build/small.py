@@ -8,12 +8,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch import nn
 
 from edgeclip.build.exporter import sample_images, write_onnx
 from edgeclip.bundle import Preprocess, Scoring
-from edgeclip.train.checkpoint import CheckpointFacts
-from edgeclip.train.towers import ConvTower, TextTower, Towers, ViTTower
+from edgeclip.train.checkpoint import CheckpointFacts, save_checkpoint
+from edgeclip.train.towers import ConvTower, DualEncoder, TextTower, Towers, ViTTower
 
 WORDS = ["a", "photo", "of", "dog", "cat", "red", "cup", "car", "tree", "house", "##s"]
 
@@ -29,6 +30,21 @@ def tokenizer_json() -> str:
             "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
         }
     )
+
+
+def random_checkpoint(path: Path, facts: CheckpointFacts, seed: int = 0) -> None:
+    """A checkpoint with random weights and plausible batch-norm statistics."""
+    torch.manual_seed(seed)
+    model = DualEncoder(facts.towers)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    model.train()
+    with torch.no_grad():
+        for _ in range(20):
+            model.image(torch.randn(16, 3, facts.towers.size, facts.towers.size))
+    save_checkpoint(path, model.eval(), facts, half=False)
 
 
 def facts(image: ConvTower | ViTTower, size: int) -> CheckpointFacts:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small import facts, write_recipe
+from small import facts, random_checkpoint, write_recipe
 
 from edgeclip.build.stages import build
 from edgeclip.bundle import open_bundle
 from edgeclip.edgetpu import examine_bundle
 from edgeclip.errors import DataError, UsageError
-from edgeclip.train.checkpoint import random_checkpoint
 from edgeclip.train.towers import ViTTower
 
 

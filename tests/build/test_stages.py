@@ -17,7 +17,7 @@ import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
-from small import facts, textured, write_pictures, write_recipe
+from small import facts, random_checkpoint, textured, write_pictures, write_recipe
 
 from edgeclip.build.onnxgraph import OnnxGraph
 from edgeclip.build.stages import BuildResult, build
@@ -25,7 +25,7 @@ from edgeclip.build.tflite import TFLiteGraph
 from edgeclip.bundle import open_bundle, sha256
 from edgeclip.errors import ConfigError, DataError, UsageError
 from edgeclip.runtime.frames import load_frames
-from edgeclip.train.checkpoint import load_checkpoint, random_checkpoint, save_checkpoint
+from edgeclip.train.checkpoint import load_checkpoint, save_checkpoint
 from edgeclip.train.towers import DualEncoder, ViTTower
 
 

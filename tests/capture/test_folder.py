@@ -149,6 +149,18 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "nothing captured so far is lost" in raised.value.hint
+    size = (directory / INDEX).stat().st_size
+
+    def add_with_no_room_for_its_line() -> None:
+        with CaptureFolder(directory) as folder:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+            folder.add(newer, b"picture")
+
+    try:
+        with pytest.raises(ConfigError, match="cannot write"):
+            add_with_no_room_for_its_line()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert pictures(directory) == ["000001.png", "000002.png"]
     with CaptureFolder(directory) as folder:
         assert list(folder.rows) == ["000001.png", "000002.png"]

@@ -110,7 +110,7 @@ OLDEST = tensorrt("8.5.2", ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"], {"EXP
 def network() -> Network:
     layers = [Layer(*facts) for facts in LAYERS]  # type: ignore[arg-type]
     definition = Definition(layers)
-    return Network(definition, None, False, *multiplications(OLD.module, definition), kept=[])
+    return Network(definition, None, False, *multiplications(definition), kept=[])
 
 
 def test_products_between_dequantized_tensors_are_known() -> None:

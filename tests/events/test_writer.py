@@ -89,6 +89,7 @@ def test_room_is_made_by_forgetting_what_was_delivered(outbox: Outbox) -> None:
         outbox.mark("a", [message.sequence for message in outbox.pending("a", 1000)], "delivered")
     while wrote.waiting:
         outbox.mark("a", [message.sequence for message in outbox.pending("a", 1000)], "delivered")
+        time.sleep(0.01)  # without it, the writer would hardly ever have the lock
     wrote.stop(10)
     assert wrote.failures > 0
     assert wrote.refused == 0

@@ -111,7 +111,13 @@ def test_what_ends_a_campaign_ends_its_children(number: signal.Signals, tmp_path
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent)))}
     command = [sys.executable, "-m", "fuzz", "1000000", "--target", "labels", "--target", "watches", "--no-atheris"]
     command += ["--processes", "2", "--out", str(tmp_path / "found")]
-    campaign = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    campaign = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )
     try:
         until(lambda: len(children(campaign.pid)) == 2)
         workers = children(campaign.pid)
@@ -122,6 +128,7 @@ def test_what_ends_a_campaign_ends_its_children(number: signal.Signals, tmp_path
         until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     finally:
         campaign.kill()
+        campaign.communicate()
     assert campaign.returncode != 0
     assert not (tmp_path / "found").exists()  # a child that is killed is no crash
     assert work.exists() == (number == signal.SIGKILL)

@@ -46,7 +46,6 @@ def facts(resize: str, interpolation: str) -> Preprocess:
 
 def test_what_goes_up_comes_back_and_a_graph_repeats_it(cuda: Cuda) -> None:
     assert cuda.compute_capability >= (5, 0)
-    assert cuda.free_bytes > 0
     cuda.make_current()
     source, result, stream = cuda.pinned((1000,), np.int32), cuda.pinned((1000,), np.int32), cuda.stream()
     address = cuda.allocate(source.nbytes)

@@ -152,6 +152,13 @@ def test_an_address_that_is_taken() -> None:
         MetricsServer(f"127.0.0.1:{server.port}", Meter())
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+def test_an_address_of_ipv6() -> None:
+    with MetricsServer("[::1]:0", Meter()) as server, socket.create_connection(("::1", server.port), 10) as asking:
+        asking.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert asking.makefile("rb").readline().startswith(b"HTTP/1.0 200")
+
+
 def test_anything_else_is_not_found() -> None:
     with MetricsServer("127.0.0.1:0", Meter()) as server:
         assert get(server, "/")[0] == 404

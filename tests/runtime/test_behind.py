@@ -73,7 +73,11 @@ def test_the_engine_waits_for_slow_work_and_runs_no_further_ahead() -> None:
         thread = threading.Thread(target=engine, args=(behind,))
         thread.start()
         assert began.wait(10)
-        time.sleep(0.1)
+        end_s = time.monotonic() + 10
+        while len(put) < SLOTS:
+            assert time.monotonic() < end_s
+            time.sleep(0.001)
+        time.sleep(0.1)  # for one more, which there is not
         assert len(put) == SLOTS
         going.set()
         thread.join(10)

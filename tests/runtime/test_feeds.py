@@ -117,9 +117,9 @@ def test_cameras_that_hang_in_their_drivers_hold_up_an_end_together_and_not_one_
             return super().read()
 
     with Feeds(lambda text: None) as feeds:
-        for number in range(6):
+        for number in range(12):
             feeds._kept[wanted(), number] = Supervisor(Hangs).__enter__()
         began_s = time.monotonic()
     took_s = time.monotonic() - began_s
     release.set()
-    assert 0.9 < took_s < 3.0
+    assert 0.9 < took_s < 8.0  # one second for all

@@ -1,6 +1,6 @@
 """Live sources: the newest frame wins, and a supervisor opens, stops and ends.
 
-Upper time limits are several times what a quiet machine needs, except where a limit is promised.
+Upper time limits are several times what a quiet machine needs; `make faults` measures what is promised.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_stop_ends_the_iteration_promptly(behaviour: str) -> None:
         threading.Timer(0.4, lambda: (asked.append(time.monotonic()), supervisor.stop())).start()
         for _ in supervisor.frames():
             pass
-        assert time.monotonic() - asked[0] < 1
+        assert time.monotonic() - asked[0] < 3  # a fifth of a second on a quiet machine
     release.set()
 
 

@@ -380,9 +380,9 @@ def test_concurrent_processes_do_not_clash(tmp_path, cache):
 def test_a_thousand_labels_are_found_quickly(bundle, cache):
     labels = [Label(f"thing {i}") for i in range(1000)]
     embed_labels(bundle, labels, encoder=Encoders(), cache_dir=cache)
-    start_s = time.perf_counter()
+    start_s = time.process_time()  # not of what else runs
     embed_labels(bundle, labels, encoder=never, cache_dir=cache)
-    assert time.perf_counter() - start_s < 1.0  # measured: 0.02 s
+    assert time.process_time() - start_s < 1.0  # measured: 0.02 s
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

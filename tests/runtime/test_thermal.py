@@ -178,7 +178,7 @@ def test_joules_per_frame(jetson: Jetson) -> None:
 
 def test_it_looks_by_itself(jetson: Jetson) -> None:
     with Thermal([Lane()], lambda text: None, board=Board(jetson.root), every_s=0.01) as thermal:
-        end_s = time.monotonic() + 5
+        end_s = time.monotonic() + 20
         while thermal.power_w is None:
             assert time.monotonic() < end_s
             time.sleep(0.01)

@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from edgeclip.bundle import Preprocess, Scoring
 from edgeclip.errors import DataError
-from edgeclip.train.checkpoint import CheckpointFacts, load_checkpoint, random_checkpoint, save_checkpoint
+from edgeclip.train.checkpoint import CheckpointFacts, load_checkpoint, save_checkpoint
 from edgeclip.train.towers import ConvTower, DualEncoder, TextTower, Towers
 
 FACTS = CheckpointFacts(
@@ -106,12 +105,3 @@ def test_tensors_that_do_not_fit_the_towers_are_refused(tmp_path: Path, model: D
     save_file(tensors, path, metadata=facts)
     with pytest.raises(DataError, match=r"image\.(head|tail)\.bias"):
         load_checkpoint(path)
-
-
-def test_random_checkpoints_are_seeded_and_alive(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        random_checkpoint(tmp_path / name, FACTS, seed)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
-    model, _ = load_checkpoint(tmp_path / "a")
-    vectors = model.encode_image(torch.randn(8, 3, 16, 16)).numpy()
-    assert np.linalg.norm(vectors - vectors.mean(0), axis=1).min() > 0.01

@@ -12,6 +12,7 @@ from edgeclip.errors import DataError, EngineError
 
 
 def check_input(batch: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raises DataError where the batch is not of this shape and type."""
     if batch.shape != shape or batch.dtype != dtype:
         raise DataError(
             f"the engine takes {dtype} {list(shape)} and was given {batch.dtype} {list(batch.shape)}",
@@ -20,7 +21,7 @@ def check_input(batch: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype
 
 
 def check_output(rows: npt.NDArray[np.float32], runtime: str) -> None:
-    """One dot product: a NaN or an infinity anywhere makes it one."""
+    """Raises EngineError. One dot product of rows [N, D]: a NaN or an infinity anywhere makes it one."""
     if not math.isfinite(float(np.vdot(rows, rows))):
         raise EngineError(
             "it returned values that are not finite",

@@ -86,7 +86,10 @@ class Jsonl:
 
 
 class JsonlFile:
-    """Appends: a restarted service continues its file. `PATH?max_mb=100&keep=5` bounds it."""
+    """Appends: a restarted service continues its file, and ends half a line, which a power cut left, first.
+
+    `PATH?max_mb=100&keep=5` bounds it.
+    """
 
     def __init__(self, target: str) -> None:
         self._rotation = read_rotation(f"jsonl:{target}", math.inf)
@@ -103,22 +106,25 @@ class JsonlFile:
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
             ) from error
+        if _breaks_off(self._path):
+            self._put(b"\n")
 
     def write(self, decision: Decision, frame: Frame) -> None:
+        if not decision.closing:
+            self._put(to_line(decision))
+
+    def _put(self, data: bytes) -> None:
         if self._stream is None:
             raise RuntimeError("write() before open()")
-        if decision.closing:
-            return
-        line = to_line(decision)
         try:
-            if self._bytes and self._bytes + len(line) > self._rotation.max_bytes:
+            if self._bytes and self._bytes + len(data) > self._rotation.max_bytes:
                 self._stream.close()
                 self._rotation.rotate()
                 self.open()
-            written = self._stream.write(line)
+            written = self._stream.write(data)
         except OSError as error:
             raise _no_room(self._path, error.strerror) from error
-        if written != len(line):
+        if written != len(data):
             raise _no_room(self._path, "no room for a whole line") from OSError(errno.ENOSPC, "cut short")
         self._bytes += written
 
@@ -126,6 +132,15 @@ class JsonlFile:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _breaks_off(path: Path) -> bool:
+    """Whether the last line of a file has no end. A pipe is no file."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def _no_room(path: Path, reason: str | None) -> EdgeclipError:

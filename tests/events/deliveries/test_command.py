@@ -47,9 +47,9 @@ def test_one_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> N
 
 
 def test_what_the_program_leaves_running_holds_up_nothing(tmp_path: Path) -> None:
-    text = "os.fork() or (os.setsid(), time.sleep(8))"
+    text = "os.fork() or (os.setsid(), time.sleep(20))"
     done: list[Message] = []
     begin_s = time.monotonic()
-    Command(program(tmp_path, text), setting(), timeout_s=5.0).deliver([row(1)], done.append)
-    assert time.monotonic() - begin_s < 4
+    Command(program(tmp_path, text), setting(), timeout_s=15.0).deliver([row(1)], done.append)
+    assert time.monotonic() - begin_s < 12
     assert done == [row(1)]

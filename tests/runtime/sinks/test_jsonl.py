@@ -85,6 +85,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     full.close()
 
 
+def test_half_a_line_of_an_earlier_run_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(to_line(decision(frame(1))) + to_line(decision(frame(2)))[:20])
+    for number in (3, 4):
+        sink = JsonlFile(str(path))
+        sink.open()
+        sink.write(decision(frame(number)), frame(number))
+        sink.close()
+    whole, half, *others = path.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["frame"] for line in (whole, *others)] == [1, 3, 4]
+    assert len(half) == 20 + 1
+
+
 def test_watches_changes_and_unknown_are_told_and_a_closing_decision_is_no_line(tmp_path: Path) -> None:
     one = frame(41)
     more = replace(

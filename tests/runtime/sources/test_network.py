@@ -40,11 +40,11 @@ def test_rtsp_is_read_over_tcp(rtsp: RtspServer) -> None:
 
 
 def test_a_slow_camera_is_opened_without_waiting_for_thirty_frames() -> None:
-    with RtspServer(fps=5) as server:
-        source, begun_s = NetworkStream(server.url, open_timeout_s=10.0), time.monotonic()
+    with RtspServer(fps=3) as server:
+        source, begun_s = NetworkStream(server.url, open_timeout_s=30.0), time.monotonic()
         open_and_read(source)
-        assert time.monotonic() - begun_s < 5.5  # it was 6.2 s; two for a key frame, one for five frames
-        assert source.fps == 5
+        assert time.monotonic() - begun_s < 7  # four and some here; thirty frames took more than eight
+        assert source.fps == 3
         source.close()
 
 
