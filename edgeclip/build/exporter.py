@@ -147,6 +147,11 @@ def sentence_ids(text: TextSide) -> npt.NDArray[np.int32]:
         file.flush()
         tokenizer = load_tokenizer(file.name)
     ids = tokenizer.encode_batch(SENTENCES, text.context_length, text.pad_id)
+    if 2 * len(np.unique(ids, axis=0)) < len(ids):
+        raise DataError(
+            f"to the tokenizer {len(ids)} sentences are {len(np.unique(ids, axis=0))}: it knows hardly any word",
+            "its vocabulary is not that of the checkpoint, or empty",
+        )
     size = next((layer.num_embeddings for layer in text.encoder.modules() if isinstance(layer, nn.Embedding)), None)
     if size is not None and ids.max() >= size:
         raise DataError(
