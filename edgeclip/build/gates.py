@@ -52,7 +52,7 @@ def cosine_gate(name: str, engines: Sequence[Candidate], gates: Gates) -> Held:
     reached, asked = worst.distance.centred.mean, gates.centred_cosine
     state = MISSED if not reached >= asked else state_of(1.0 - reached, 1.0 - asked)
     looser = f"{USUAL.centred_cosine}" if asked < USUAL.centred_cosine else ""
-    return Held(name, f"at least {asked}", f"{reached:.4f} ({worst.file})", state, looser)
+    return Held(name, f"at least {asked}", f"{reached:.4f} ({worst.shown})", state, looser)
 
 
 def accuracy_gate(report: Report, gates: Gates) -> Held:
@@ -64,7 +64,7 @@ def accuracy_gate(report: Report, gates: Gates) -> Held:
     worst = max(measured, key=lambda one: one.top1_drop or 0.0)
     drop = worst.top1_drop or 0.0
     state = MISSED if not drop <= gates.top1_drop else state_of(drop, gates.top1_drop)
-    beside = f"{worst.top1 or 0.0:.1f} % ({worst.file}), float {report.floating.top1 or 0.0:.1f} %"
+    beside = f"{worst.top1 or 0.0:.1f} % ({worst.shown}), float {report.floating.top1 or 0.0:.1f} %"
     shown = f"{give_or_take(worst)} points: {beside}"
     return Held("top-1 accuracy", asked, shown, state, looser)
 

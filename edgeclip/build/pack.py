@@ -90,9 +90,7 @@ def entry_of(candidate: Candidate) -> EngineEntry:
     precision = candidate.precision
     if precision == ON_OPENVINO:
         runtime, precision = OPENVINO, QDQ
-    # A float ONNX stands beside the Q/DQ one, which is always in the bundle.
-    file = candidate.file if form == "onnx" and candidate.precision == FLOAT else f"{role}.{form}"
-    entry = {"role": role, "file": file, "format": form, "precision": precision}
+    entry = {"role": role, "file": candidate.packed, "format": form, "precision": precision}
     return msgspec.convert({**entry, "target": msgspec.to_builtins(Target(runtime))}, EngineEntry)
 
 

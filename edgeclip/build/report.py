@@ -12,6 +12,7 @@ from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC, WEIGHTS
 from edgeclip.build.recipe import Gates
+from edgeclip.describe import packed_name
 from edgeclip.errors import DataError
 from edgeclip.turns import TIE
 
@@ -45,6 +46,16 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     top1_drop_error: float | None = None
     refused: str = ""
     kept: bool = False
+
+    @property
+    def packed(self) -> str:
+        """Its name in a bundle."""
+        return packed_name(self.file, self.precision)
+
+    @property
+    def shown(self) -> str:
+        """Its name for people: that in the bundle, where it is kept."""
+        return self.packed if self.kept else self.file
 
 
 class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
