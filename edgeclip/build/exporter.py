@@ -27,7 +27,7 @@ from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph, space_id
 from edgeclip.build.opened import engine_on, rows_of
 from edgeclip.build.powers import multiply_cubes
-from edgeclip.errors import DataError, EdgeclipError
+from edgeclip.errors import DISK, UNAVAILABLE, DataError, EdgeclipError, reason_of
 from edgeclip.runtime.tokenizer import load_tokenizer
 
 Array = npt.NDArray[Any]
@@ -46,6 +46,12 @@ def main(arguments: list[str]) -> int:
         export_all(place, Path(arguments[1]), arguments[2:], report)
     except EdgeclipError as error:
         say(report, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        return 1
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        place, hint = Path(arguments[1]).parent, "make room, or give another --work"
+        say(report, {"error": f"{place}: {reason_of(error)}", "hint": hint, "exit_code": UNAVAILABLE})
         return 1
     return 0
 

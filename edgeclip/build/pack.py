@@ -29,6 +29,7 @@ from edgeclip.bundle import (
     write_digests,
 )
 from edgeclip.compile.bundles import with_plans
+from edgeclip.errors import DISK
 from edgeclip.replace import CARD, replace_bundle
 from edgeclip.runtime.backends import PLAN, candidates, open_engine
 from edgeclip.runtime.backends.plan_target import runs_here
@@ -118,6 +119,10 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
         write_digests(fresh)
         self_test(open_bundle(fresh))
         return replace_bundle(fresh, out, holder / "old")
+    except OSError as error:
+        if error.errno in DISK:
+            error.filename = str(out)  # copyfile() names the file that it read
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
