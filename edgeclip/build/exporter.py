@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in DISK:
             raise
-        place, hint = Path(arguments[1]).parent, "make room, or give another --work"
-        say(report, {"error": f"{place}: {reason_of(error)}", "hint": hint, "exit_code": UNAVAILABLE})
+        full, hint = Path(arguments[1]).parent, "make room, or give another --work"
+        say(report, {"error": f"{full}: {reason_of(error)}", "hint": hint, "exit_code": UNAVAILABLE})
         return 1
     return 0
 
