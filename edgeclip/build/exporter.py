@@ -77,11 +77,10 @@ def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]
         roles["text"] = (TextGraph(encoders.text.encoder), sentence_ids(encoders.text))
     else:
         write_bank(encoders.text, directory / BANK)
-        graphs = [graph for graph in graphs if graph.startswith("image.")]
     for role, (module, _) in roles.items():
         require_size(role, module)
     space = space_id(encoders.image, encoders.text.encoder if isinstance(encoders.text, TextSide) else None)
-    say(report, {"facts": facts_of(encoders), "space": space, "graphs": graphs})
+    say(report, {"facts": facts_of(encoders), "space": space})
     originals = {role: original_rows(encoders, role, inputs) for role, (_, inputs) in roles.items()}
     for graph in graphs:
         role, form = graph.split(".")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgeclip.build.findings import Findings
+from edgeclip.build.findings import SENSITIVITY_FRAMES, Findings
 from edgeclip.build.gates import MISSED, NARROW, OPEN, held
 from edgeclip.build.measure import Spread
 from edgeclip.build.report import FLOAT, SENSITIVITY, Candidate, Report, verdict
@@ -40,7 +40,7 @@ def as_markdown(report: Report) -> str:
         "",
         *engine_lines(report),
         "",
-        f"In bold what is kept: {report.rule}.",
+        f"In bold what {'would be' if refused(report) else 'is'} kept: {report.rule}.",
         "",
         "Cosines are to the float engine's embeddings after their mean is subtracted: mean / 1st percentile / least.",
         "",
@@ -58,22 +58,26 @@ def as_markdown(report: Report) -> str:
 def conclusion(report: Report) -> str:
     """Whether it passes, how narrowly, and what `run` will take."""
     gates = held(report)
+    search = report.search
+    ended = [f"**The search's budget ended before: {search.out_of_time}.**"] if search and search.out_of_time else []
+    if refused(report):
+        return " ".join(["**Refused: a gate is missed, and no bundle was written.**", *ended])
     kept = [candidate for candidate in report.kept() if candidate in report.images]
-    if any(gate.state == MISSED for gate in gates) or not kept:
-        return "**Refused: a gate is missed, and no bundle was written.**"
     open_, narrow = ([gate.gate for gate in gates if gate.state == state] for state in (OPEN, NARROW))
     said = [f"**Every gate {'that was measured ' if open_ else ''}is reached{', narrowly' if narrow else ''}.**"]
     said += [f"Not measured: {', '.join(open_)}."] if open_ else []
     said.append(taken(kept[0], report))
-    search = report.search
     if report.overlap:
         said.append(f"**{report.overlap} of the {report.frames} pictures measured on were calibrated on, too.**")
     if search is not None and search.floating:
         sites = f"{len(search.floating)} site{'s' * (len(search.floating) > 1)}"
         said.append(f"Left in float is {sites}: {search.int8_weights:.0f} % of the weights are INT8.")
-    if search is not None and search.out_of_time:
-        said.append(f"**The search's budget ended before: {search.out_of_time}.**")
-    return " ".join(said)
+    return " ".join([*said, *ended])
+
+
+def refused(report: Report) -> bool:
+    """Whether no bundle is written: a gate is missed, or no image engine is kept."""
+    return any(gate.state == MISSED for gate in held(report)) or not any(one.kept for one in report.images)
 
 
 def taken(first: Candidate, report: Report) -> str:
@@ -166,6 +170,8 @@ def search_lines(found: Findings) -> list[str]:
             lines += ["", *table(cells)]
     left = ", ".join(found.floating) or "nothing"
     lines += ["", f"- Left float: {left}. INT8 are {found.int8_weights:.1f} % of the Q/DQ ONNX's weights."]
+    if found.sensitivity:
+        lines.append(f"- What each layer costs is of it alone in INT8, over {SENSITIVITY_FRAMES} frames.")
     if found.unmatched:
         lines.append(f"- {found.unmatched}.")
     return lines

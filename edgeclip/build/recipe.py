@@ -96,7 +96,8 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     top1_drop: percentage points lost against float, on labelled data. centred_cosine: mean over frames of the
     cosine to float after the mean float embedding is subtracted. parity_cosine: 1st percentile, to Pillow's resize;
-    parity_grey: mean grey levels (0..255) from Pillow's under which that does not count: two roundings to 8 bits.
+    parity_grey: mean grey levels (0..255) from Pillow's, 99th percentile, under which that does not count: two
+    roundings to 8 bits.
     """
 
     top1_drop: Share = 0.5
