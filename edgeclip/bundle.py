@@ -172,6 +172,8 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         raise DataError(f"bundle {origin} does not exist", "check the path")
     if origin.is_symlink():  # it may lead elsewhere tomorrow; this bundle is the one it leads to now
         origin = origin.resolve()
+    if origin.is_file() and origin.suffix != ".tar" and (origin.parent / MANIFEST).is_file():
+        raise DataError(f"{origin} is one file of a bundle", f"give the bundle: {origin.parent}")
     container = open_container(origin)
     manifest, digests = check_bundle(container)
     bundle = Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)

@@ -25,7 +25,7 @@ def add_inspect(commands: Any) -> None:
 
 def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: bool = False) -> int:
     from edgeclip.bundle import open_bundle
-    from edgeclip.describe import describe
+    from edgeclip.describe import describe, packed_name
 
     opened = open_bundle(bundle or usual_bundle())
     if edgetpu_compatible:
@@ -40,7 +40,10 @@ def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: 
     print(f"  {facts['checked']}, {facts['bytes'] / 1e6:.1f} MB, {facts['golden']['frames']} golden frames")
     print(f"  space {facts['space']}, {facts['dim']} dimensions, scored by {scoring['kind']} x {scoring['scale']:.4g}")
     print(f"  pictures {width} x {height}, {preprocess['resize']}, {preprocess['interpolation']}")
-    print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
+    if "names" in text:
+        print(f"  {len(text['names'])} texts in {text['bank']}, and no others")
+    else:
+        print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
     print(f"  calibrated on {facts['calibration']['frames']} frames, {facts['calibration']['digest'][:19]}")
     if facts["frames"] is not None:
         print(f"  embeddings of {facts['frames']['frames']} frames, which taught labels are told from")
@@ -51,7 +54,8 @@ def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: 
         if candidate.get("kept"):
             centred = candidate["distance"]["centred"]["mean"]
             top1 = f", top-1 {candidate['top1']:.1f} %" if candidate.get("top1") is not None else ""
-            print(f"  verified {candidate['file']}: mean-centred cosine {centred:.4f}{top1}")
+            name = packed_name(candidate["file"], candidate["precision"])
+            print(f"  verified {name}, {candidate['precision']}: mean-centred cosine to float {centred:.4f}{top1}")
     return OK
 
 
