@@ -24,11 +24,13 @@ from pathlib import Path
 from observed import LOST, ObservedRun, percentile
 from rtsp_server import RtspServer, moving_bar
 
+from edgeclip.runtime.outage import STEADY_S
+
 DETECT_LIMIT_S = 5.0
 RECOVER_LIMIT_S = 3.0  # at the 95th percentile, of outages of up to a minute
 RSS_LIMIT_MB = 5.0  # from the end of the first repetition to the end of the last
 STEADY_FRAMES = 10
-QUIET_S = 2.0  # between faults
+QUIET_S = STEADY_S + 1.0  # between faults: each loss is news then
 Act = Callable[[RtspServer], None]
 
 

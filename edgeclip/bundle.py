@@ -23,7 +23,7 @@ from edgeclip.atomic import sync_directory
 from edgeclip.container import NAME, Container, Directory, content, open_container
 from edgeclip.errors import DataError
 from edgeclip.signature import SIGNATURE
-from edgeclip.state import state_dir
+from edgeclip.state import store_path
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -158,11 +158,6 @@ def default_bundle() -> Path:
     )
 
 
-def store_path() -> Path:
-    """Where installed bundles are."""
-    return state_dir() / "bundles"
-
-
 def open_bundle(path: str | Path | None = None) -> Bundle:
     """Open and check a bundle directory or .tar; "current" is the one that `edgeclip bundle install` put in force.
 
@@ -177,6 +172,8 @@ def open_bundle(path: str | Path | None = None) -> Bundle:
         raise DataError(f"bundle {origin} does not exist", "check the path")
     if origin.is_symlink():  # it may lead elsewhere tomorrow; this bundle is the one it leads to now
         origin = origin.resolve()
+    if origin.is_file() and origin.suffix != ".tar" and (origin.parent / MANIFEST).is_file():
+        raise DataError(f"{origin} is one file of a bundle", f"give the bundle: {origin.parent}")
     container = open_container(origin)
     manifest, digests = check_bundle(container)
     bundle = Bundle(origin if origin.is_dir() else _unpack(container, digests), str(origin), manifest)
@@ -212,9 +209,10 @@ def read_manifest(raw: bytes, origin: str) -> Manifest:
             )
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{origin}: {error}", "the bundle is damaged or not an edgeclip bundle: build it again"
-        ) from error
+        fix = "the bundle is damaged or not an edgeclip bundle: build it again"
+        if "unknown field" in str(error):
+            fix = "a newer edgeclip may have built it: bring this one up to date, or build the bundle again"
+        raise DataError(f"{origin}: {error}", fix) from error
 
 
 def check_digests(container: Container) -> dict[str, str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgeclip.bundle import store_path
+from edgeclip.bundle import STORED
 from edgeclip.config import load_settings
-from edgeclip.errors import OK, EdgeclipError, UsageError
+from edgeclip.errors import OK, ConfigError, DataError, EdgeclipError, UsageError
 from edgeclip.install import Checked, Policy, check, export_bundle, install, sign_bundle
 from edgeclip.selftest import Limits, self_test
-from edgeclip.signature import make_keys
+from edgeclip.signature import Signed, make_keys
+from edgeclip.state import SERVICE, store_path
 from edgeclip.store import CURRENT, Store
 
 CONFIG = Path("/etc/edgeclip/edgeclip.yaml")
@@ -23,18 +24,35 @@ Told = tuple[Any, list[str]]
 
 def policy(config: str | None, new_space: bool = False, **flags: Any) -> Policy:
     """From flags, environment, and the device's configuration file. Raises ConfigError."""
-    path = config or os.environ.get("EDGECLIP_CONFIG") or (str(CONFIG) if CONFIG.is_file() else None)
-    settings = load_settings(("keys", "require_signature"), flags, os.environ, path)
+    settings = load_settings(("keys", "require_signature"), flags, os.environ, _config_path(config))
     return Policy(Path(settings.keys), settings.require_signature, new_space)
+
+
+def _config_path(config: str | None = None) -> str | None:
+    return config or os.environ.get("EDGECLIP_CONFIG") or (str(CONFIG) if CONFIG.is_file() else None)
+
+
+def taken(into: Store, config: str | None = None) -> str:
+    """How a service comes to the bundle that was put in force; or why it does not: its configuration names another."""
+    path = _config_path(config)
+    try:
+        named = load_settings(("bundle",), {}, os.environ, path).bundle
+    except ConfigError as error:  # what was done is done all the same
+        return f"a service takes it once its configuration is mended: {error}"
+    if named is not None and (named == STORED or Path(named).absolute() == (into.path / CURRENT).absolute()):
+        return "a service takes it at `systemctl reload edgeclip`"
+    return f"a service takes it once {path or 'its configuration'} says `bundle: {STORED}`, which it does not"
 
 
 def opened(store: str | None) -> Store:
     return Store(Path(store) if store else store_path())
 
 
-def verify_bundle(bundle: str, config: str | None = None, **flags: Any) -> Told:
-    facts = _facts(check(Path(bundle), policy(config, **flags)))
-    return facts, [f"{bundle}: {facts['id']}, {facts['files']} files match, {_by(facts)}"]
+def verify_bundle(bundle: str = STORED, store: str | None = None, config: str | None = None, **flags: Any) -> Told:
+    """bundle: a path, or a name in the store."""
+    checked = check(_found(bundle, opened(store)), policy(config, **flags))
+    facts = _facts(checked)
+    return facts, [f"{bundle}: {facts['id']}, {facts['files']} files match, {signers(checked.signed)}"]
 
 
 def install_bundles(
@@ -69,8 +87,8 @@ def install_bundles(
             lines.append(f"{done.name}: is in force already")
         else:
             lines.append(
-                f"{done.name}: installed, {_by(facts)}; {tested.frames} golden frames pass on {tested.runtime} "
-                f"({tested.seconds:.1f} s, {tested.peak_mb} MB); a service takes it at `systemctl reload edgeclip`"
+                f"{done.name}: installed, {signers(done.checked.signed)}; {tested.frames} golden frames pass on "
+                f"{tested.runtime} ({tested.seconds:.1f} s, {tested.peak_mb} MB); {taken(into, config)}"
             )
     return outcomes, lines, code
 
@@ -78,7 +96,7 @@ def install_bundles(
 def list_bundles(store: str | None = None) -> Told:
     into = opened(store)
     found, state = into.listed(), into.state()
-    lines = [] if found else [f"{into.path}: no bundle is installed"]
+    lines = [] if found else [f"{into.path}: no bundle is installed{_elsewhere(store)}"]
     for one in found:
         mark = "*" if one.current else "<" if one.previous else " "
         starts = f", start {one.starts}" if one.starts else ""
@@ -94,11 +112,20 @@ def list_bundles(store: str | None = None) -> Told:
     return facts, lines
 
 
-def roll_back(store: str | None = None) -> Told:
+def roll_back(store: str | None = None, left: str | None = None) -> Told:
+    """left: only where this one is in force; else nothing is done."""
     into = opened(store)
     with into.locked():
+        into.settle()
+        current = into.target(CURRENT)
+        if left is not None and left != current:
+            facts = {"from": None, "to": current, "changed": False}
+            return facts, [f"{left}: is not in force; {current or 'none'} is, as before"]
         old, new = into.roll_back()
-    return {"from": old, "to": new}, [f"{new}: is in force, in the place of {old}; `systemctl reload edgeclip`"]
+    return (
+        {"from": old, "to": new, "changed": True},
+        [f"{new}: is in force again, in the place of {old}; {taken(into)}"],
+    )
 
 
 def confirm(store: str | None = None) -> Told:
@@ -119,11 +146,29 @@ def remove(name: Sequence[str], store: str | None = None) -> Told:
     return list(name), [f"{one}: removed" for one in name]
 
 
-def export(out: str, bundle: str = CURRENT, store: str | None = None) -> Told:
+def export(out: str, bundle: str = STORED, store: str | None = None) -> Told:
     """bundle: a name in the store, or a path."""
-    installed = opened(store).path / bundle
-    changed = export_bundle(installed if installed.is_dir() else Path(bundle), Path(out))
+    changed = export_bundle(_found(bundle, opened(store)), Path(out))
     return {"out": out, "changed": changed}, [f"{out}: {'written' if changed else 'was up to date'}"]
+
+
+def _found(bundle: str, into: Store) -> Path:
+    """Raises DataError where `bundle` is neither a name in the store nor a path."""
+    installed = into.path / bundle
+    if installed.is_dir():
+        return installed.resolve()
+    if not Path(bundle).exists():
+        what = "no bundle is in force" if bundle == STORED else f"{bundle} is no file, nor the name of a bundle"
+        raise DataError(f"{what} in {into.path}", "see `edgeclip bundle list`")
+    return Path(bundle)
+
+
+def _elsewhere(store: str | None) -> str:
+    """Who is not root may not see the service's bundles, and is told where they are."""
+    theirs = SERVICE / "bundles"
+    if store is not None or not SERVICE.is_dir() or store_path() == theirs:
+        return ""
+    return f"; those of the service are in {theirs}: sudo edgeclip bundle list"
 
 
 def sign(bundle: Sequence[str], key: str) -> Told:
@@ -151,10 +196,11 @@ def _facts(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _by(facts: Mapping[str, Any]) -> str:
-    if facts["signed_by"]:
-        return f"signed by {', '.join(facts['signed_by'])}"
-    return f"signed by unknown keys {', '.join(facts['unknown_keys'])}" if facts["unknown_keys"] else "not signed"
+def signers(signed: Signed) -> str:
+    """In words."""
+    if signed.by:
+        return f"signed by {', '.join(signed.by)}"
+    return f"signed by unknown keys {', '.join(signed.unknown)}" if signed.unknown else "not signed"
 
 
 ACTIONS: dict[str, Callable[..., Told]] = {

@@ -44,6 +44,15 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def packed_name(file: str, precision: str) -> str:
+    """The name in a bundle of an engine that the report measured: image.static.tflite is image.tflite there.
+
+    Float ONNX stands beside the Q/DQ one, which is always in the bundle.
+    """
+    role, form = file.split(".")[0], file.rsplit(".", 1)[-1]
+    return file if form == "onnx" and precision == "float32" else f"{role}.{form}"
+
+
 def report(bundle: Bundle) -> dict[str, Any] | None:
     """report.json, or None."""
     path = bundle.file(REPORT)

@@ -204,6 +204,19 @@ def installed_bundles(state: Path) -> list[Path]:
     return list({path.resolve(): path.resolve() for path in found})  # `current` and `previous` are links to them
 
 
+def ownership(folder: Path) -> list[Check]:
+    """What somebody else wrote into a state directory, as root by hand, stops the service whose it is."""
+    try:
+        owner = folder.stat().st_uid
+        strange = sorted(path.name for path in folder.iterdir() if path.lstat().st_uid != owner)
+    except OSError:
+        return []
+    if not strange:
+        return []
+    detail = f"{folder}: {', '.join(strange)}: of another owner than the directory, whose service cannot write there"
+    return [Check("state", "warn", detail, f"sudo chown -R --reference={folder} {folder}")]
+
+
 def _group(name: str) -> grp.struct_group | None:
     try:
         return grp.getgrnam(name)

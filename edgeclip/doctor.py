@@ -17,14 +17,17 @@ import numpy as np
 
 from edgeclip import device
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
+from edgeclip.bundles import policy, signers
 from edgeclip.device import Check
 from edgeclip.errors import EdgeclipError
+from edgeclip.install import check
 from edgeclip.runtime.backends import PLAN, Backend, candidates, default_threads
 from edgeclip.runtime.backends.plan_target import gpu_arch
 from edgeclip.runtime.backends.plan_target import version as version_of
 from edgeclip.runtime.backends.trt_library import INSTALL, RTX, TENSORRT
 from edgeclip.runtime.text_cache import default_cache_dir
-from edgeclip.state import state_path
+from edgeclip.state import store_path
+from edgeclip.store import CURRENT, Store
 from edgeclip.trial import Trial, try_engine
 
 PYTHONS = ((3, 10), (3, 13))
@@ -56,12 +59,27 @@ def diagnose(bundle: str | Path | None = None) -> list[Check]:
         )
         checks.append(Check("bundle", "ok", f"{detail}, {opened.origin}"))
         checks += engines(opened)
-    state = state_path()
-    checks += device.plans(device.installed_bundles(state))
+    state = store_path().parent
+    checks += [*bundle_in_force(), *device.plans(device.installed_bundles(state)), *device.ownership(state)]
     return [
         *(*checks, tensorrt(), tensorrt_rtx(), cache(), device.disk(state)),
         *(device.clock(), device.cooling(), processor()),
     ]
+
+
+def bundle_in_force() -> list[Check]:
+    """Of the store, where there is one: whole, and still signed as the configuration wants it. Keys are deleted, and
+    cards rot, after a bundle was installed."""
+    name, into = "bundle in force", Store(store_path())
+    current = into.target(CURRENT)
+    if current is None:
+        return []
+    try:
+        checked = check(into.path / current, policy(None))
+    except EdgeclipError as error:
+        fix = error.hint or "see `edgeclip bundle list`"
+        return [Check(name, "warn", error.message, f"{fix}; or install another: edgeclip bundle install FILE")]
+    return [Check(name, "ok", f"{current}, whole, {signers(checked.signed)}")]
 
 
 def python() -> Check:

@@ -19,6 +19,7 @@ from edgeclip.selftest import Passed, self_test
 from edgeclip.signature import KEYS, SIGNATURE_BYTES, Signed, check_signatures, sign
 from edgeclip.store import CURRENT, Store
 
+PACKED = frozenset({".gz", ".tgz", ".xz", ".bz2", ".zst", ".zip"})  # endings that promise what export does not write
 SPARE_BYTES = 16 << 20  # of the disk, that an installation leaves free
 INSTALL_TIMEOUT_S = 600.0  # for another installation to end
 
@@ -157,6 +158,8 @@ def sign_bundle(path: Path, key: Path) -> str:
 
 def export_bundle(source: Path, out: Path) -> bool:
     """Write a bundle, with its signatures, as a .tar or a directory. False where the same one is there already."""
+    if out.suffix in PACKED:
+        raise UsageError(f"{out}: a bundle is one .tar, not packed, or a directory", "give an --out that ends in .tar")
     container = open_container(source)
     digests = check_bundle(container)[1]
     if out.suffix == ".tar":

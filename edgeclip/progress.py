@@ -90,6 +90,9 @@ class Lines:
         self._stream.flush()
 
 
+ROOM_FOR_BARS = 60  # columns of a terminal; in fewer the figures beside a bar would be cut off
+
+
 class Bars:
     """One rich bar per stage, with steps, elapsed time and ETA, on a terminal."""
 
@@ -105,14 +108,15 @@ class Bars:
         )
         from rich.progress import Progress as RichProgress
 
+        console = Console(file=stream)
         self._rich = RichProgress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            *([BarColumn()] if console.width >= ROOM_FOR_BARS else []),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=stream),
+            console=console,
             refresh_per_second=5,
         )
         self._task: Any = None

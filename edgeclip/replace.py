@@ -14,13 +14,15 @@ from typing import IO
 from edgeclip.atomic import atomic_write, sync_directory
 from edgeclip.bundle import CHECKSUMS, MANIFEST
 from edgeclip.container import Container, open_container
-from edgeclip.errors import UsageError
+from edgeclip.errors import ConfigError, UsageError, reason_of
 
 CARD = "README.md"  # a model card that lies in the bundle's place is carried over
 
 
 def require_replaceable(out: Path) -> None:
-    """Raises UsageError where `out` holds something that is not a bundle: it would be lost."""
+    """Raises UsageError where `out` holds something that is not a bundle, for it would be lost, and ConfigError where
+    nothing can be written beside it: told before the work."""
+    require_writable(out)
     if out.suffix == ".tar" or not out.exists():
         if out.is_dir():
             raise UsageError(f"{out} is a directory", "give another --out, or remove it")
@@ -28,8 +30,19 @@ def require_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise UsageError(f"{out} exists and is not a bundle directory", "give another --out")
     others = [entry.name for entry in out.iterdir() if entry.name != CARD]
-    if others and MANIFEST not in others:
-        raise UsageError(f"{out} holds {sorted(others)[0]} and no {MANIFEST}: not a bundle", "give another --out")
+    missing = [name for name in (MANIFEST, CHECKSUMS) if name not in others]
+    if others and missing:
+        raise UsageError(f"{out} holds {sorted(others)[0]} and no {missing[0]}: not a bundle", "give another --out")
+
+
+def require_writable(out: Path) -> None:
+    """Raises ConfigError where the directory that is to hold `out`, or the one it would be made in, takes no file."""
+    place = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=place):
+            return
+    except OSError as error:
+        raise ConfigError(f"{place} takes no bundle: {reason_of(error)}", "give another --out") from error
 
 
 def replace_bundle(fresh: Path, out: Path, aside: Path) -> bool:

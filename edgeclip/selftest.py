@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
 
-from edgeclip.errors import DataError, EdgeclipError
+from edgeclip.errors import UNAVAILABLE, DataError, EdgeclipError
 
 LOOK_S = 0.02
 
@@ -39,17 +41,22 @@ class Passed(msgspec.Struct, frozen=True):
     peak_mb: int = 0
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """What the process says where it refuses the bundle."""
+
+    error: str
+    hint: str
+
+
 def self_test(directory: Path, limits: Limits | None = None) -> Passed:
-    """Raises DataError with what went wrong: the engine's own message, the signal it died of, a limit."""
+    """directory: in the store of a state directory.
+
+    Raises DataError with what went wrong: the engine's own message, the signal it died of, a limit.
+    """
     limits = limits or Limits()
     with tempfile.TemporaryFile() as said:
         began_s, peak_mb = time.monotonic(), 0
-        child = subprocess.Popen(
-            [sys.executable, "-m", "edgeclip.selftest", str(directory), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
+        child = _started(directory, said)
         try:
             while child.poll() is None:
                 elapsed_s, peak_mb = time.monotonic() - began_s, max(peak_mb, _resident_mb(child.pid))
@@ -69,13 +76,43 @@ def self_test(directory: Path, limits: Limits | None = None) -> Passed:
         if child.returncode == 0:
             passed = msgspec.json.decode(lines[-1], type=Passed)
             return msgspec.structs.replace(passed, seconds=round(time.monotonic() - began_s, 3), peak_mb=peak_mb)
-    except msgspec.DecodeError:
-        pass
-    raise _failed(lines[-1])
+        failed = msgspec.json.decode(lines[-1], type=Failed)
+    except msgspec.DecodeError as error:
+        raise _failed(lines[-1]) from error
+    where = str(directory)  # a name that nobody gave it, and that is gone when this is read
+    why = failed.error.replace(f"bundle {where}", "the bundle").replace(where, "the bundle")
+    raise _failed(why, failed.hint.replace(where, "BUNDLE"))
 
 
-def _failed(why: str) -> DataError:
-    return DataError(f"the self-test on this device failed: {why.removeprefix('self-test: ')}", "see `edgeclip doctor`")
+def _started(directory: Path, said: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "edgeclip.selftest", str(directory), str(os.getpid())]
+    who = _as_owner(directory)
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, **who)
+    except PermissionError as error:
+        raise EdgeclipError(
+            f"user {who.get('user')}, whose the state directory is, may not run {sys.executable}",
+            "use the edgeclip of the service, as in /opt/edgeclip/bin",
+            UNAVAILABLE,
+        ) from error
+
+
+def _as_owner(directory: Path) -> dict[str, Any]:
+    """What makes root's child the user who will run the bundle, that of the state directory: nobody else's engine files
+    are to be read by root, and what that user may not open, as a GPU, is to be found out now."""
+    owner = directory.parent.parent.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return {}
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:  # a user without a name, as in a container
+        groups = [owner.st_gid]
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": groups}
+
+
+def _failed(why: str, hint: str = "") -> DataError:
+    why = why.removeprefix("self-test: ")
+    return DataError(f"the self-test on this device failed: {why}", hint or "see `edgeclip doctor`")
 
 
 def _resident_mb(pid: int) -> int:
@@ -115,11 +152,11 @@ def main() -> int:
     _end_with(int(sys.argv[2]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        line = msgspec.json.encode(_child(Path(sys.argv[1]))).decode()
+        outcome: Passed | Failed = _child(Path(sys.argv[1]))
     except EdgeclipError as error:
-        line = error.message
-    os.write(1, f"\n{line}\n".encode())
-    return 0 if line.startswith("{") else 1
+        outcome = Failed(error.message, error.hint)
+    os.write(1, b"\n" + msgspec.json.encode(outcome) + b"\n")
+    return 0 if isinstance(outcome, Passed) else 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeclip.errors import ConfigError
 
 VARIABLE = "EDGECLIP_STATE"
+SERVICE = Path("/var/lib/edgeclip")  # the service's
 
 
 def state_path(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -19,6 +20,15 @@ def state_path(named: str | os.PathLike[str] | None = None, environment: Mapping
         return Path(given)
     home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME") or Path.home()) / ".local" / "state"
     return Path(home) / "edgeclip"
+
+
+def store_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where installed bundles are: bundles/ of the state directory. For root, who has no bundles of its own but looks
+    after a device, it is the service's state directory, where that is there and the environment names no other."""
+    named = environment.get(VARIABLE) or environment.get("STATE_DIRECTORY")
+    if not named and os.geteuid() == 0 and SERVICE.is_dir():
+        return SERVICE / "bundles"
+    return state_path(environment=environment) / "bundles"
 
 
 def state_dir(named: str | os.PathLike[str] | None = None, environment: Mapping[str, str] = os.environ) -> Path:

@@ -107,7 +107,7 @@ class Store:
         for name in self.names():
             trial = state.probation if state.probation and state.probation.bundle == name else None
             last = next((event for event in reversed(state.events) if event.bundle == name), None)
-            fallen = last is not None and last.what == "rolled back"
+            why = last.why if last is not None and last.what == "rolled back" and name != current else None
             status = "on probation" if trial else "in force" if name == current else "installed"
             found.append(
                 Listed(
@@ -115,8 +115,8 @@ class Store:
                     bytes=sum(entry.stat().st_size for entry in os.scandir(self.path / name)),
                     current=name == current,
                     previous=name == previous,
-                    status="rolled back" if fallen and name != current else status,
-                    why=(trial.failed if trial else last.why if last is not None and fallen else ""),
+                    status=status if why is None else "rolled back",
+                    why=trial.failed if trial else why or "",
                     starts=trial.starts if trial else 0,
                     age_p99_ms=state.age_p99_ms.get(name),
                 )
@@ -161,6 +161,8 @@ class Store:
         trial, current = state.probation, self.target(CURRENT)
         if trial is not None and trial.bundle != current:  # installed, never in force; or rolled back already
             if trial.failed:
+                if self.target(PREVIOUS) == current:
+                    self._link(PREVIOUS, None)
                 self._note(state, "rolled back", trial.bundle, trial.failed)
             state.probation = None
             self._write(state)
@@ -225,16 +227,18 @@ class Store:
         self._fall_back(state, trial)
         return trial.previous
 
-    def roll_back(self) -> tuple[str, str]:
-        """By request: current and previous change places. (old, new). Raises UsageError where there is no previous."""
+    def roll_back(self, why: str = "by request") -> tuple[str, str]:
+        """The bundle before is in force again. (old, new). Asked twice it does not go forth to the one that was left:
+        that one is installed again. Raises UsageError where there is no previous."""
         state, current, previous = self.settle(), self.target(CURRENT), self.target(PREVIOUS)
         if current is None or previous is None:
-            raise UsageError(f"{self.path} has no previous bundle to go back to", "see `edgeclip bundle list`")
-        state.probation = None
-        self._note(state, "rolled back", current, "by request")
-        self._write(state)
-        self._link(CURRENT, previous)
-        self._link(PREVIOUS, current)
+            raise UsageError(
+                f"{self.path} has no previous bundle to go back to",
+                "install one: `edgeclip bundle install FILE`; one that `edgeclip bundle list` shows, by its path there",
+            )
+        state.probation = Probation(current, previous, _now(), failed=why)
+        self._write(state)  # a process killed after this line has its successor finish
+        self._fall_back(state, state.probation)
         return current, previous
 
     def remove(self, name: str) -> None:
@@ -313,7 +317,8 @@ class Store:
 
     def _make(self) -> None:
         if not self.path.is_dir():
-            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o755, exist_ok=True)
             self._give(self.path)
 
     def _give(self, *paths: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edgeclip.bundle import Bundle
-from edgeclip.describe import report
+from edgeclip.describe import packed_name, report
 from edgeclip.evaluate import evaluate
 from edgeclip.progress import Progress, Silent
 from edgeclip.runtime.backends import candidates
@@ -138,11 +138,9 @@ def _float_accuracy(measured: dict[str, Any] | None, data: str, pictures: int, l
 
 
 def _spread(measured: dict[str, Any] | None, file: str) -> Spread | None:
-    """From the report's candidate that became `file`: image.static.tflite is image.tflite in the bundle."""
-    role, form = file.split(".")[0], file.rsplit(".", 1)[-1]
+    """From the report's candidate that became `file`."""
     for candidate in (measured or {}).get("images", ()):
-        name = candidate.get("file", "")
-        same = name == file or (name.startswith(f"{role}.") and name.endswith(f".{form}") and "float" not in name)
+        same = packed_name(candidate.get("file", ""), candidate.get("precision", "")) == file
         if candidate.get("kept") and same and measured is not None:
             return Spread(**candidate["distance"]["centred"], frames=measured["frames"], of=measured["origin"])
     return None

@@ -7,7 +7,7 @@ import pytest
 from tiny_bundle import write_bundle
 
 from edgeclip.bundle import Bundle, open_bundle, write_digests
-from edgeclip.describe import describe
+from edgeclip.describe import describe, packed_name
 from edgeclip.errors import DataError
 
 
@@ -34,3 +34,17 @@ def test_report(tmp_path: Path) -> None:
     write_digests(directory)
     with pytest.raises(DataError, match=r"report\.json"):
         describe(open_bundle(directory))
+
+
+@pytest.mark.parametrize(
+    ("file", "precision", "name"),
+    [
+        ("image.static.tflite", "int8 static", "image.tflite"),
+        ("image.float.tflite", "float32", "image.tflite"),
+        ("image.onnx", "int8 static Q/DQ", "image.onnx"),
+        ("image.float.onnx", "float32", "image.float.onnx"),
+        ("text.tflite", "int8 weights", "text.tflite"),
+    ],
+)
+def test_what_was_measured_has_its_name_in_the_bundle(file: str, precision: str, name: str) -> None:
+    assert packed_name(file, precision) == name

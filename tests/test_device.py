@@ -134,3 +134,19 @@ def test_the_plans_of_every_installed_bundle_are_held_against_this_device(tmp_pa
     assert device.plans(found, lambda runtime: DeviceFacts(runtime, "", "", ""))[0].status in ("ok", "warn")
     assert device.plans([store / "half"])[0].status == "warn"
     assert device.installed_bundles(tmp_path / "none") == []
+
+
+def test_what_another_user_wrote_into_the_state_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outbox.sqlite").touch()
+    (tmp_path / "media").mkdir()
+    assert device.ownership(tmp_path) == []
+    assert device.ownership(tmp_path / "not there") == []
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(tmp_path / "outbox.sqlite", 12345, 12345)
+    (check,) = device.ownership(tmp_path)
+    assert check.status == "warn"
+    assert "outbox.sqlite: of another owner" in check.detail
+    assert check.fix == f"sudo chown -R --reference={tmp_path} {tmp_path}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from tiny_bundle import DIM, Weights, engine, write_bundle
 from edgeclip import doctor, trial
 from edgeclip.bundle import Bundle, open_bundle
 from edgeclip.doctor import Check, diagnose
+from edgeclip.install import Policy, install, sign_bundle
 from edgeclip.runtime.backends import Backend, candidates
 from edgeclip.runtime.backends.plan_target import StalePlan, gpu_arch
+from edgeclip.selftest import Passed
+from edgeclip.signature import make_keys
+from edgeclip.store import Store
 from edgeclip.trial import Trial, try_engine
 
 
@@ -199,3 +204,28 @@ def test_a_plan_for_another_device_is_a_warning_with_the_command(tiny: Bundle, m
     check = doctor.engine(entry, backend, refused, spare=True)
     assert (check.status, check.fix) == ("warn", "edgeclip compile B")
     assert check.detail == "for tensorrt: image.plan is not for this device: it was compiled for sm_86"
+
+
+def test_the_bundle_in_force_is_held_against_the_keys_of_today(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECLIP_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("EDGECLIP_KEYS", str(tmp_path / "keys"))
+    assert doctor.bundle_in_force() == []
+    signed = shutil.copytree(tiny_path, tmp_path / "signed")
+    public, _ = make_keys(tmp_path / "site.pem")
+    (tmp_path / "keys").mkdir()
+    shutil.copy(public, tmp_path / "keys")
+    sign_bundle(signed, tmp_path / "site.pem")
+    name = install(signed, Store(tmp_path / "state" / "bundles"), Policy(), lambda fresh: Passed("none", 0, 1.0)).name
+    (check,) = doctor.bundle_in_force()
+    assert check.status == "ok"
+    assert check.detail.startswith(f"{name}, whole, signed by site (")
+    monkeypatch.setenv("EDGECLIP_REQUIRE_SIGNATURE", "true")
+    make_keys(tmp_path / "keys" / "other.pem")
+    (tmp_path / "keys" / "other.pem").unlink()
+    (tmp_path / "keys" / "site.pub.pem").unlink()  # stolen, and so deleted
+    (check,) = doctor.bundle_in_force()
+    assert check.status == "warn"
+    assert "not trusted here" in check.detail
+    assert "bundle install" in check.fix

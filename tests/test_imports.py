@@ -29,6 +29,7 @@ LEAVES = {
     "picture",
     "progress",
     "region",
+    "rotation",
     "registry",
     "signature",
     "state",

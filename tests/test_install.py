@@ -10,9 +10,10 @@ import pytest
 from soak_install import soak
 from tiny_bundle import Weights, write_bundle
 
+from edgeclip import bundles
 from edgeclip.bundle import open_bundle, write_digests
 from edgeclip.cli import main
-from edgeclip.errors import BAD_DATA, OK, DataError, EdgeclipError
+from edgeclip.errors import BAD_DATA, OK, DataError, EdgeclipError, UsageError
 from edgeclip.install import Policy, install
 from edgeclip.selftest import Limits, Passed, self_test
 from edgeclip.store import CURRENT, PREVIOUS, Store
@@ -154,3 +155,74 @@ def test_the_policy_comes_from_the_configuration_whose_credentials_are_not_neede
     shutil.copy(tmp_path / "k.pub.pem", keys)
     assert main(["bundle", "install", str(tiny_path), "--config", str(config)]) == BAD_DATA
     assert "is not signed, and require_signature is set" in capsys.readouterr().err
+
+
+def test_a_refusal_names_no_place_that_is_gone_and_says_what_the_engine_said(tmp_path: Path) -> None:
+    target = {"runtime": "tensorrt", "version": "8.5.2", "gpu_arch": "sm87", "jetpack": "5.1"}
+    plan = {"role": "image", "file": "image.tflite", "format": "plan", "precision": "int8", "target": target}
+    bundle, store = another(tmp_path / "plan", engines=[plan]), Store(tmp_path / "bundles")
+    with pytest.raises(DataError, match="self-test on this device failed: the bundle has no image engine") as caught:
+        install(bundle, store, Policy())
+    assert ".incoming" not in caught.value.message + caught.value.hint
+    assert "tensorrt" in caught.value.message
+
+
+def test_what_a_newer_edgeclip_built_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unknown field `of_the_future`") as caught:
+        install(another(tmp_path / "new", of_the_future=1), Store(tmp_path / "bundles"), Policy(), untested)
+    assert "newer edgeclip" in caught.value.hint
+
+
+def test_a_service_that_would_not_take_the_bundle_is_told(
+    state: Path, tmp_path: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "edgeclip.yaml"
+    install_it = ["bundle", "install", str(tiny_path), "--config", str(config)]
+    for text, told in (
+        ("source: demo\n", f"once {config} says `bundle: current`, which it does not"),
+        ("source: demo\nbundle: current\n", "is in force already"),
+    ):
+        config.write_text(text)
+        assert main(install_it) == OK
+        assert told in capsys.readouterr().out
+    assert bundles.taken(Store(state / "bundles"), str(config)) == "a service takes it at `systemctl reload edgeclip`"
+    config.write_text(f"bundle: {state}/bundles/current\n")
+    assert bundles.taken(Store(state / "bundles"), str(config)) == "a service takes it at `systemctl reload edgeclip`"
+
+
+def test_going_back_works_with_a_broken_configuration(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = another(tmp_path / "one"), another(tmp_path / "two", created="2026-02-02T00:00:00Z")
+    store = Store(state / "bundles")
+    names = [install(path, store, Policy(), untested).name for path in (one, two)]
+    config = tmp_path / "broken.yaml"
+    config.write_text("source: [\n")
+    monkeypatch.setenv("EDGECLIP_CONFIG", str(config))
+    assert main(["bundle", "rollback", "--from", names[0]]) == OK  # which is not in force: nothing to do
+    assert "is not in force" in capsys.readouterr().out
+    assert store.target(CURRENT) == names[1]
+    assert main(["bundle", "rollback", "--from", names[1], "--json"]) == OK
+    assert json.loads(capsys.readouterr().out) == {"from": names[1], "to": names[0], "changed": True}
+    assert main(["bundle", "rollback", "--from", names[1]]) == OK
+    assert store.target(CURRENT) == names[0]
+    assert main(["bundle", "rollback"]) == UsageError.exit_code
+
+
+def test_verify_and_export_are_about_the_bundle_in_force(
+    state: Path, tmp_path: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["verify"], ["export", "--out", str(tmp_path / "out.tar")]):
+        assert main(["bundle", *command]) == BAD_DATA
+        assert "no bundle is in force" in capsys.readouterr().err
+    name = install(tiny_path, Store(state / "bundles"), Policy(), untested).name
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    main(["bundle", "keygen", "--out", str(tmp_path / "k.pem")])
+    shutil.copy(tmp_path / "k.pub.pem", keys)
+    assert main(["bundle", "verify"]) == OK
+    assert main(["bundle", "verify", name, "--require-signature"]) == BAD_DATA  # as after its key was deleted
+    assert main(["bundle", "export", "--out", str(tmp_path / "out.tar")]) == OK
+    assert main(["bundle", "export", "nothing", "--out", str(tmp_path / "out.tar")]) == BAD_DATA
+    assert "nothing is no file, nor the name of a bundle" in capsys.readouterr().err
+    assert main(["bundle", "export", "--out", str(tmp_path / "out.tar.gz")]) == UsageError.exit_code

@@ -77,3 +77,18 @@ def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(40, False), (100, True)])
+def test_figures_are_whole_on_a_narrow_terminal(columns: int, bar: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Bars(terminal) as bars:
+        bars.stage("calibrate", 256)
+        bars.advance(256)
+        bars.done()
+    last = [line for line in terminal.getvalue().splitlines() if "256/256" in line][-1]
+    assert "…" not in last
+    assert "0:00:0" in last
+    assert ("━" in last) == bar

@@ -76,11 +76,45 @@ def test_a_second_one_on_probation_goes_back_to_what_was_trusted(store: Store) -
     assert store.target(CURRENT) == "a-1"
 
 
-def test_going_back_by_request_and_forth(store: Store) -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_going_back_by_request_twice_does_not_go_forth(store: Store, trusted: bool) -> None:
     store.put_in_force("b-2")
+    if trusted:
+        store.confirm("b-2")
     assert store.roll_back() == ("b-2", "a-1")
     assert store.state().probation is None
-    assert store.roll_back() == ("a-1", "b-2")
+    with pytest.raises(UsageError, match="no previous bundle"):
+        store.roll_back()
+    assert {one.name: (one.status, one.why) for one in store.listed()} == {
+        "a-1": ("in force", ""),
+        "b-2": ("rolled back", "by request"),
+        "c-3": ("installed", ""),
+    }
+    store.put_in_force("b-2")  # installed again, on probation again
+    assert {one.name: (one.status, one.why) for one in store.listed()}["b-2"] == ("on probation", "")
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_going_back_by_request_that_was_cut_off_is_finished(
+    store: Store, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_in_force("b-2")
+    store.confirm("b-2")
+    links, link = [], store._link
+
+    def cut_off(name: str, to: str | None) -> None:
+        if len(links) == done:
+            raise KeyboardInterrupt
+        links.append(name)
+        link(name, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_link", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.roll_back()
+    assert store.begin() == "a-1"
+    assert store.target(PREVIOUS) is None
+    assert {one.name: one.why for one in store.listed()}["b-2"] == "by request"
 
 
 @pytest.mark.parametrize("step", ["state written", "current switched", "previous not", "rollback begun"])

@@ -142,6 +142,7 @@ def test_an_image_gets_the_whole_service_and_a_second_time_changes_nothing(tmp_p
     assert "edgeclip:" in (tmp_path / "etc/passwd").read_text()
     assert (tmp_path / "var/lib/edgeclip").is_dir()
     assert oct((tmp_path / "etc/edgeclip/credentials").stat().st_mode & 0o777) == "0o700"
+    assert (tmp_path / "etc/edgeclip/keys.d").is_dir()
     assert "ExecStart=/opt/edgeclip/bin/edgeclip run" in (tmp_path / "etc/systemd/system/edgeclip.service").read_text()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix == ".conf"}
     said.clear()

@@ -12,11 +12,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.measure import Distance, accuracy, accuracy_drop, best, distance
 from edgeclip.build.opened import rows_of
 from edgeclip.build.report import FLOAT, Candidate, FloatFigures
 from edgeclip.bundle import Text
 from edgeclip.progress import Progress
+from edgeclip.runtime.labelbank import EVERYDAY
+from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.text import TextEncoder, label_prompts
 from edgeclip.runtime.tokenizer import Tokenizer
 from edgeclip.turns import engines_ms, latencies_ms
@@ -99,13 +102,15 @@ def measure_texts(
 ) -> tuple[list[Candidate], dict[str, Embeddings]]:
     """(candidates, banks): banks by file, and by "float.FORMAT", are [L, D], empty where there are no labels.
 
-    Distances are over the labels' prompts, and where those are few over prompts made of the vocabulary's own ids too:
-    of a single one nothing is left once the mean is subtracted.
+    Distances are over the prompts of the labels and of the built-in everyday ones, and sentences in many scripts; where
+    the tokenizer knows few of their words over random ids too: of a single prompt nothing is left once the mean is
+    subtracted.
     """
     graphs = engines(floats, quantized)
-    prompts = list(dict.fromkeys(prompt for label in labels for prompt in label_prompts(label, facts.templates)))
-    ids = tokenizer.encode_batch(prompts, facts.context_length, facts.pad_id)
-    if len(prompts) < SAMPLE_PROMPTS:
+    asked = [prompt for label in (*labels, *parse_labels(EVERYDAY)) for prompt in label_prompts(label, facts.templates)]
+    ids = tokenizer.encode_batch([*dict.fromkeys(asked), *SENTENCES], facts.context_length, facts.pad_id)
+    ids = np.unique(ids, axis=0)
+    if len(ids) < SAMPLE_PROMPTS:
         ids = np.concatenate([ids, sample_ids(facts)])
     rows = {name: rows_of(graph, ids[:, None]) for name, graph in graphs.items()}
     times = latencies_ms({name: functools.partial(graph.run, ids[:1]) for name, graph in graphs.items()})

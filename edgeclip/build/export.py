@@ -51,20 +51,20 @@ class Exported(msgspec.Struct, frozen=True):
         return (licence, *self.notes)
 
 
-def graphs_for(targets: tuple[str, ...]) -> list[str]:
-    """The Q/DQ ONNX of the image tower is always built: devices compile from it."""
+def graphs_for(targets: tuple[str, ...], texts: bool) -> list[str]:
+    """The Q/DQ ONNX of the image tower is always built: devices compile from it. texts: there is a text tower."""
     graphs = ["image.onnx"]
     if "tflite" in targets:
         graphs += ["image.tflite", "text.tflite"]
     if {"onnx", "tensorrt", "tensorrt-rtx"} & set(targets):
         graphs.append("text.onnx")
-    return graphs
+    return [graph for graph in graphs if texts or graph.startswith("image.")]
 
 
 def export(place: Place, graphs: list[str], directory: Path, log: Path, progress: Progress) -> Exported:
     """Write the float graphs ("image.tflite", "text.onnx", ...) and facts.json to `directory`.
 
-    Of an image tower with a fixed bank only the image graphs, and the bank. Raises DataError for a checkpoint that is
+    Of an image tower with a fixed bank the bank, too. Raises DataError for a checkpoint that is
     not one and for a graph that does not match, EdgeclipError where a converter fails; its own words are in `log`.
     """
     facts: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def export(place: Place, graphs: list[str], directory: Path, log: Path, progress
                 if "error" in line:
                     raise DataError(line["error"], line["hint"], line["exit_code"])
                 if "facts" in line:
-                    facts, graphs = line, line["graphs"]
+                    facts = line
                     for note in line["facts"]["notes"]:
                         progress.note(note)
                     continue

@@ -27,7 +27,7 @@ from edgeclip.build.checkpoints.sentences import SENTENCES
 from edgeclip.build.graphs import ImageGraph, TextGraph, space_id
 from edgeclip.build.opened import engine_on, rows_of
 from edgeclip.build.powers import multiply_cubes
-from edgeclip.errors import DataError, EdgeclipError
+from edgeclip.errors import DISK, UNAVAILABLE, DataError, EdgeclipError, reason_of
 from edgeclip.runtime.tokenizer import load_tokenizer
 
 Array = npt.NDArray[Any]
@@ -46,6 +46,12 @@ def main(arguments: list[str]) -> int:
         export_all(place, Path(arguments[1]), arguments[2:], report)
     except EdgeclipError as error:
         say(report, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        return 1
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        full, hint = Path(arguments[1]).parent, "make room, or give another --work"
+        say(report, {"error": f"{full}: {reason_of(error)}", "hint": hint, "exit_code": UNAVAILABLE})
         return 1
     return 0
 
@@ -71,11 +77,10 @@ def export_all(place: Place, directory: Path, graphs: list[str], report: IO[str]
         roles["text"] = (TextGraph(encoders.text.encoder), sentence_ids(encoders.text))
     else:
         write_bank(encoders.text, directory / BANK)
-        graphs = [graph for graph in graphs if graph.startswith("image.")]
     for role, (module, _) in roles.items():
         require_size(role, module)
     space = space_id(encoders.image, encoders.text.encoder if isinstance(encoders.text, TextSide) else None)
-    say(report, {"facts": facts_of(encoders), "space": space, "graphs": graphs})
+    say(report, {"facts": facts_of(encoders), "space": space})
     originals = {role: original_rows(encoders, role, inputs) for role, (_, inputs) in roles.items()}
     for graph in graphs:
         role, form = graph.split(".")
@@ -147,6 +152,11 @@ def sentence_ids(text: TextSide) -> npt.NDArray[np.int32]:
         file.flush()
         tokenizer = load_tokenizer(file.name)
     ids = tokenizer.encode_batch(SENTENCES, text.context_length, text.pad_id)
+    if 2 * len(np.unique(ids, axis=0)) < len(ids):
+        raise DataError(
+            f"to the tokenizer {len(ids)} sentences are {len(np.unique(ids, axis=0))}: it knows hardly any word",
+            "its vocabulary is not that of the checkpoint, or empty",
+        )
     size = next((layer.num_embeddings for layer in text.encoder.modules() if isinstance(layer, nn.Embedding)), None)
     if size is not None and ids.max() >= size:
         raise DataError(

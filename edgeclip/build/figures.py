@@ -28,21 +28,28 @@ class Worst:
 
 
 def draw_sensitivity(found: Sequence[Sensitivity]) -> bytes:
-    """PNG: a bar per layer, in the order given, logarithmic; layers that stayed float are paler."""
+    """PNG: a bar per layer, in the order given, from one power of ten to another; those that stayed float are paler."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
+    errors = np.maximum([item.error for item in found], LEAST_ERROR)
     figure = Figure(figsize=(8, 0.9 + 0.2 * len(found)), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.barh(
         [item.layers for item in found],
-        [max(item.error, LEAST_ERROR) for item in found],
+        errors,
         color=["#c9ccd6" if item.floating else "#3b6ea5" for item in found],
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
+    # Whole decades: bars begin at a round figure, and no labels between are needed, which run into each other.
+    axes.set_xlim(10.0 ** np.floor(np.log10(errors.min()) - 1e-9), 10.0 ** np.ceil(np.log10(errors.max()) + 1e-9))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="x", color="#d5d8e0", linewidth=0.6)
+    axes.set_axisbelow(True)
     axes.tick_params(axis="y", labelsize=7)
-    axes.set_xlabel("error")
-    figure.suptitle("one layer alone in INT8: 1 - centred cosine to float (pale: left float)", fontsize=10)
+    axes.set_xlabel("1 - mean-centred cosine to float")
+    figure.suptitle("one layer alone in INT8 (pale: left float)", fontsize=10)
     axes.margins(y=0.01)
     return png(figure)
 

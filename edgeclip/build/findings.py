@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+SENSITIVITY_FRAMES = 8  # on which every layer is tried alone
+
 
 class Trial(msgspec.Struct, frozen=True, omit_defaults=True):
     """One remedy: centred cosine to float with it (mean and 1st percentile), on frames of the calibration set.

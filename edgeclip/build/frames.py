@@ -49,7 +49,8 @@ def require_frames(place: str, least: int) -> None:
     pictures, archives, clips = parts_of(place)
     if len(pictures) < least and not archives and not clips:
         raise DataError(
-            f"calibration set {place}: {len(pictures)} pictures, and at least {least} distinct frames are needed",
+            f"calibration set {place} holds {len(pictures)} picture{'s' * (len(pictures) > 1)}, and at least {least} "
+            "distinct frames are needed",
             "add varied pictures of what the camera will see, 256 to 512 of them",
         )
 
@@ -66,7 +67,7 @@ def parts_of(place: str) -> tuple[list[Path], list[Path], list[Path]]:
     pictures = [path for path in paths if is_picture_name(path.name)]
     archives = [path for path in paths if is_archive(path)]
     clips = [path for path in paths if path.suffix.lower() in VIDEOS]
-    if not paths:
+    if not paths and not path.is_dir():
         raise DataError(f"calibration set {place} does not exist", f"it may be {FORMS}")
     if not pictures and not archives and not clips:
         raise DataError(f"calibration set {place} holds no pictures, shards or clips", f"it may be {FORMS}")

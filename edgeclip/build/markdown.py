@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from edgeclip.build.findings import Findings
+from edgeclip.build.findings import SENSITIVITY_FRAMES, Findings
 from edgeclip.build.gates import MISSED, NARROW, OPEN, held
 from edgeclip.build.measure import Spread
 from edgeclip.build.report import FLOAT, SENSITIVITY, Candidate, Report, verdict
 
 LIBRARIES = {"tflite": "LiteRT", "onnx": "ONNX Runtime"}  # what float was measured on
+AGREES = " `agrees`: how many may be expected to keep float's best label, by its lead and by how much scores move."
 SHORT = 19  # of a digest: "sha256:" and twelve digits; all of it is in report.json
 
 
@@ -39,7 +40,7 @@ def as_markdown(report: Report) -> str:
         "",
         *engine_lines(report),
         "",
-        f"In bold what is kept: {report.rule}.",
+        f"In bold what {'would be' if refused(report) else 'is'} kept: {report.rule}.",
         "",
         "Cosines are to the float engine's embeddings after their mean is subtracted: mean / 1st percentile / least.",
         "",
@@ -57,28 +58,32 @@ def as_markdown(report: Report) -> str:
 def conclusion(report: Report) -> str:
     """Whether it passes, how narrowly, and what `run` will take."""
     gates = held(report)
+    search = report.search
+    ended = [f"**The search's budget ended before: {search.out_of_time}.**"] if search and search.out_of_time else []
+    if refused(report):
+        return " ".join(["**Refused: a gate is missed, and no bundle was written.**", *ended])
     kept = [candidate for candidate in report.kept() if candidate in report.images]
-    if any(gate.state == MISSED for gate in gates) or not kept:
-        return "**Refused: a gate is missed, and no bundle was written.**"
     open_, narrow = ([gate.gate for gate in gates if gate.state == state] for state in (OPEN, NARROW))
     said = [f"**Every gate {'that was measured ' if open_ else ''}is reached{', narrowly' if narrow else ''}.**"]
     said += [f"Not measured: {', '.join(open_)}."] if open_ else []
     said.append(taken(kept[0], report))
-    search = report.search
     if report.overlap:
         said.append(f"**{report.overlap} of the {report.frames} pictures measured on were calibrated on, too.**")
     if search is not None and search.floating:
         sites = f"{len(search.floating)} site{'s' * (len(search.floating) > 1)}"
         said.append(f"Left in float is {sites}: {search.int8_weights:.0f} % of the weights are INT8.")
-    if search is not None and search.out_of_time:
-        said.append(f"**The search's budget ended before: {search.out_of_time}.**")
-    return " ".join(said)
+    return " ".join([*said, *ended])
+
+
+def refused(report: Report) -> bool:
+    """Whether no bundle is written: a gate is missed, or no image engine is kept."""
+    return any(gate.state == MISSED for gate in held(report)) or not any(one.kept for one in report.images)
 
 
 def taken(first: Candidate, report: Report) -> str:
     """What `run` takes, beside float."""
     form = first.file.rsplit(".", 1)[1]
-    said = f"`run` takes {first.file} ({first.precision}): {first.latency_ms:.2f} ms a frame, {_mb(first.bytes)} MB"
+    said = f"`run` takes {first.shown} ({first.precision}): {first.latency_ms:.2f} ms a frame, {_mb(first.bytes)} MB"
     if first.precision == FLOAT:
         return f"{said}. INT8 is not faster than that on this machine."
     if form in report.floating.latency_ms:
@@ -104,7 +109,7 @@ def engine_lines(report: Report) -> list[str]:
     kept = report.kept()
     ordered = [*kept, *(one for one in (*report.images, *report.texts) if one not in kept)]
     cells = {
-        "engine": [f"**{one.file}**" if one.kept else one.file for one in ordered],
+        "engine": [f"**{one.shown}**" if one.kept else one.shown for one in ordered],
         "precision": [one.precision for one in ordered],
         "MB": [_mb(one.bytes) for one in ordered],
         "ms": [f"{one.latency_ms:.2f}" for one in ordered],
@@ -115,7 +120,12 @@ def engine_lines(report: Report) -> list[str]:
         "top-5": [_percent(one.top5) for one in ordered],
         "": [verdict(one) for one in ordered],
     }
-    shown = {title: column for title, column in cells.items() if any(column)}
+    return table(cells)
+
+
+def table(columns: dict[str, list[str]]) -> list[str]:
+    """By title; those in which nothing stands are left out."""
+    shown = {title: column for title, column in columns.items() if any(column)}
     lines = [f"| {' | '.join(shown)} |", "|---" * len(shown) + "|"]
     return lines + [f"| {' | '.join(row)} |" for row in zip(*shown.values(), strict=True)]
 
@@ -145,19 +155,23 @@ def source_lines(report: Report) -> list[str]:
 def search_lines(found: Findings) -> list[str]:
     """The search's table."""
     lines = [
-        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other. "
-        "`agrees`: how many may be expected to keep float's best label, by its lead and by how much scores move.",
+        f"Centred cosine to float over {found.frames} frames of the calibration set, one remedy on top of the other."
+        + AGREES * any(trial.agrees is not None for trial in found.trials),
     ]
     for form, trials in (("Q/DQ ONNX", found.trials), ("TFLite, dynamic-range", found.dynamic)):
         if trials:
-            lines += ["", f"| {form} | centred cosine mean / p1 | agrees | | after s |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {trial.remedy} | {trial.centred:.4f} / {trial.p1:.4f} | {_percent(trial.agrees)} "
-            f"| {'kept' if trial.kept else 'not kept'} | {trial.seconds:.0f} |"
-            for trial in trials
-        ]
+            cells = {
+                form: [trial.remedy for trial in trials],
+                "centred cosine mean / p1": [f"{trial.centred:.4f} / {trial.p1:.4f}" for trial in trials],
+                "agrees": [_percent(trial.agrees) for trial in trials],
+                "": ["kept" if trial.kept else "not kept" for trial in trials],
+                "after s": [f"{trial.seconds:.0f}" for trial in trials],
+            }
+            lines += ["", *table(cells)]
     left = ", ".join(found.floating) or "nothing"
     lines += ["", f"- Left float: {left}. INT8 are {found.int8_weights:.1f} % of the Q/DQ ONNX's weights."]
+    if found.sensitivity:
+        lines.append(f"- What each layer costs is of it alone in INT8, over {SENSITIVITY_FRAMES} frames.")
     if found.unmatched:
         lines.append(f"- {found.unmatched}.")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import hashlib
 import importlib.metadata
@@ -145,8 +146,7 @@ def resolve(
     plan, path = plan_of(recipe, model)
     wanted = plan.recipe
     for target in targets or ():
-        if target not in get_args(TargetName):
-            raise UsageError(f"--target {target} is not one we build", f"of {', '.join(get_args(TargetName))}, a list")
+        require_target(target)
     place = calibration or _place(plan, wanted.calibration)
     if not place:
         raise DataError(
@@ -170,6 +170,15 @@ def resolve(
         hint = "give --eval-labels FILE, or labels: in the recipe"
         raise UsageError(f"{order.data} is to be measured on, and no labels are given", hint)
     return order
+
+
+def require_target(target: str) -> None:
+    """Raises UsageError for what is no target."""
+    known = get_args(TargetName)
+    if target not in known:
+        near = difflib.get_close_matches(target, known, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"--target: {target!r} is not one we build", f"{hint}a list of {', '.join(known)}")
 
 
 def place_for(plan: Plan, out: str | Path | None, model: Model) -> Path:

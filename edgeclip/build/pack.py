@@ -29,6 +29,7 @@ from edgeclip.bundle import (
     write_digests,
 )
 from edgeclip.compile.bundles import with_plans
+from edgeclip.errors import DISK
 from edgeclip.replace import CARD, replace_bundle
 from edgeclip.runtime.backends import PLAN, candidates, open_engine
 from edgeclip.runtime.backends.plan_target import runs_here
@@ -90,9 +91,7 @@ def entry_of(candidate: Candidate) -> EngineEntry:
     precision = candidate.precision
     if precision == ON_OPENVINO:
         runtime, precision = OPENVINO, QDQ
-    # A float ONNX stands beside the Q/DQ one, which is always in the bundle.
-    file = candidate.file if form == "onnx" and candidate.precision == FLOAT else f"{role}.{form}"
-    entry = {"role": role, "file": file, "format": form, "precision": precision}
+    entry = {"role": role, "file": candidate.packed, "format": form, "precision": precision}
     return msgspec.convert({**entry, "target": msgspec.to_builtins(Target(runtime))}, EngineEntry)
 
 
@@ -120,6 +119,10 @@ def install(manifest: Manifest, files: dict[str, Path], out: Path) -> bool:
         write_digests(fresh)
         self_test(open_bundle(fresh))
         return replace_bundle(fresh, out, holder / "old")
+    except OSError as error:
+        if error.errno in DISK:
+            error.filename = str(out)  # copyfile() names the file that it read
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

@@ -26,6 +26,7 @@ from edgeclip.build.tflite_rewrite import with_feeds, with_weights
 from edgeclip.progress import Progress
 
 FINDINGS = "findings.json"
+DYNAMIC_SHARE = 0.5  # of the search's time, at most, for the dynamic-range form
 BANK = "text.npz"
 
 STATIC, DYNAMIC = "int8 static", "int8 dynamic-range"
@@ -71,9 +72,10 @@ def quantize(
         frames = [frame[None] for frame in load_frames(observed)[0]]
         seen = sample(graph, sites, frames, quantization.search.frames, texts_of(graphs))
     trials: list[Trial] = []
-    # First, for it is the quicker of both, and the budget may end.
+    # First, for it is the quicker of both; but a bundle needs the other, too, and a slow machine has time for one.
     if source.exists() and "dynamic" in quantization.tflite.schemes:
-        made, trials = dynamic(source, graph, sites, seen, matched, quantization, began_s, deadline_s, progress)
+        halfway_s = began_s + DYNAMIC_SHARE * (deadline_s - began_s)
+        made, trials = dynamic(source, graph, sites, seen, matched, quantization, began_s, halfway_s, progress)
         (directory / DYNAMIC_FILE).write_bytes(made)
         progress.advance()
     if seen is not None:

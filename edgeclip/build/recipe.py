@@ -18,6 +18,7 @@ from edgeclip.errors import ConfigError
 from edgeclip.yamlfile import load_yaml
 
 MINIMUM_FRAMES = 64
+TRAINED = "-train"  # a file in engines/ of this ending is no recipe: it says how an engine's checkpoint was trained
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
@@ -95,7 +96,8 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     top1_drop: percentage points lost against float, on labelled data. centred_cosine: mean over frames of the
     cosine to float after the mean float embedding is subtracted. parity_cosine: 1st percentile, to Pillow's resize;
-    parity_grey: mean grey levels (0..255) from Pillow's under which that does not count: two roundings to 8 bits.
+    parity_grey: mean grey levels (0..255) from Pillow's, 99th percentile, under which that does not count: two
+    roundings to 8 bits.
     """
 
     top1_drop: Share = 0.5
@@ -142,7 +144,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True):
     """A recipe with everything it names read, and its paths resolved.
 
-    open: nobody said how to quantize, and the model is not ours: what suits its graph is chosen after the export.
+    open: nobody said how to quantize: what suits its graph is chosen after the export.
     """
 
     recipe: Recipe
@@ -163,9 +165,30 @@ class Plan(msgspec.Struct, frozen=True):
         return {key: value for key, value in data.items() if value not in ("", None, {})}
 
 
+OTHERS = {
+    Quantization: "how float becomes INT8, which a recipe names as `quantization:`",
+    Sampling: "how frames are sampled, which a recipe names as `sampling:`",
+}
+
+
+def reads_as(path: Path, kind: type[Any]) -> bool:
+    try:
+        return bool(load_yaml(path, kind) != kind())
+    except ConfigError:
+        return False
+
+
 def load_plan(path: Path) -> Plan:
     """Read an engine recipe and the files it names. Raises ConfigError naming file, line and key."""
-    recipe = load_yaml(path, Recipe)
+    try:
+        recipe = load_yaml(path, Recipe)
+    except ConfigError:
+        found = next((what for kind, what in OTHERS.items() if reads_as(path, kind)), "")
+        if path.stem.endswith(TRAINED):
+            found = "how a model is trained, for edgeclip train"
+        if not found:
+            raise
+        raise ConfigError(f"{path} says {found}, and is no engine recipe", "engines/nano.yaml is one") from None
     if bool(recipe.checkpoint) == (recipe.model is not None):
         raise ConfigError(f"{path} names no checkpoint and no model, or both", "add `checkpoint:` or `model:`")
     folder = path.resolve().parent
@@ -177,4 +200,4 @@ def load_plan(path: Path) -> Plan:
     for operator in (*quantization.tflite.multiply, *quantization.tflite.carry):
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", operator):
             raise ConfigError(f"{path}: {operator!r} is not a TFLite operator name", "write it like CONV_2D")
-    return Plan(recipe, sampling, quantization, folder, recipe.model is not None and not recipe.quantization)
+    return Plan(recipe, sampling, quantization, folder, open=not recipe.quantization)

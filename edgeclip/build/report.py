@@ -12,6 +12,7 @@ from edgeclip.build.findings import Findings
 from edgeclip.build.measure import Distance
 from edgeclip.build.quantize import DYNAMIC, ON_OPENVINO, QDQ, STATIC, WEIGHTS
 from edgeclip.build.recipe import Gates
+from edgeclip.describe import packed_name
 from edgeclip.errors import DataError
 from edgeclip.turns import TIE
 
@@ -45,6 +46,16 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     top1_drop_error: float | None = None
     refused: str = ""
     kept: bool = False
+
+    @property
+    def packed(self) -> str:
+        """Its name in a bundle."""
+        return packed_name(self.file, self.precision)
+
+    @property
+    def shown(self) -> str:
+        """Its name for people: that in the bundle, where it is kept."""
+        return self.packed if self.kept else self.file
 
 
 class FloatFigures(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,17 +174,25 @@ def require(report: Report) -> None:
             if all(candidate.refused for candidate in some):
                 missing += [f"{candidate.file} ({candidate.precision}): {candidate.refused}" for candidate in some]
     parity = report.parity.get("cosine_p1")
-    grey = report.parity.get("mae_max", 255.0)
+    grey = report.parity.get("mae_p99", 255.0)
     if parity is not None and not parity >= report.gates.parity_cosine and not grey <= report.gates.parity_grey:
         missing.append(
-            f"preprocessing parity cosine {parity:.4f} is below {report.gates.parity_cosine}, and a picture is "
-            f"{grey:.2f} grey levels from Pillow's, more than {report.gates.parity_grey}"
+            f"preprocessing parity cosine {parity:.4f} is below {report.gates.parity_cosine}, and one picture of a "
+            f"hundred is {grey:.2f} grey levels from Pillow's, more than {report.gates.parity_grey}"
         )
     if missing:
         raise DataError(
             f"{report.name} does not reach its gates, and no bundle was written: " + "; ".join(missing),
-            "calibrate with more varied frames of what the camera sees; the gates are in the quantization recipe",
+            f"{more_time(report)}calibrate with more varied frames of what the camera sees; the gates are in the "
+            "quantization recipe",
         )
+
+
+def more_time(report: Report) -> str:
+    """What to do first, where the search's time was up."""
+    if report.search is None or not report.search.out_of_time:
+        return ""
+    return f"the search's time ended before {report.search.out_of_time}: give it more, --budget MINUTES; or "
 
 
 def load_report(directory: Path) -> Report:

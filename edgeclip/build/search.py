@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeclip.build.capture import Batch, Sample, embeddings, runner, threads, with_outputs
-from edgeclip.build.findings import Findings, Sensitivity, Trial
+from edgeclip.build.findings import SENSITIVITY_FRAMES, Findings, Sensitivity, Trial
 from edgeclip.build.local import Choice, Local, outliers
 from edgeclip.build.measure import Spread, distance, expected_agreement
 from edgeclip.build.onnxgraph import session
@@ -31,7 +31,6 @@ MARGIN = 0.2  # of the error that the gate allows: frames from elsewhere lose tw
 AGREES = 98.0  # percent of frames that are to keep float's best label, where labels are known
 RESERVED = 0.35  # of the time, for sensitivity and fallback: without them no gate may be reached
 STEP = 1.25  # fallback takes so many times more layers each time
-SENSITIVITY_FRAMES = 8
 FREE = ("norm", "gate")  # whose neighbours take a factor in without an operator
 WORTH_AN_OPERATOR = 0.8  # of a site's error, at most
 SMALL_SHARE = 0.01  # of the weights: below it, a layer's speed does not matter

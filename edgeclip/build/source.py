@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import edgeclip
-from edgeclip.build.checkpoints import detect, name_of
+from edgeclip.build.checkpoints import WEIGHTS, detect, name_of
 from edgeclip.build.checkpoints.hub import fetch
 from edgeclip.build.checkpoints.place import Facts, Place
-from edgeclip.build.recipe import Plan, Quantization, Recipe, Sampling, load_plan
-from edgeclip.errors import DataError, UsageError
+from edgeclip.build.recipe import TRAINED, Plan, Quantization, Recipe, Sampling, load_plan
+from edgeclip.errors import ConfigError, DataError, UsageError
 from edgeclip.progress import Progress
 
 
@@ -49,11 +51,30 @@ def plan_of(recipe: str | Path | None, model: Model) -> tuple[Plan, Path | None]
         )
     if model.image_onnx and model.model:
         raise UsageError("--model and --image-onnx contradict each other", "give one of them")
-    path = Path(recipe) if recipe is not None else recipe_named(model.model)
+    path = recipe_file(Path(recipe)) if recipe is not None else recipe_named(model.model)
     if path is not None:
         return load_plan(path), path
     name = name_of(Path(model.image_onnx or model.model).expanduser())
     return Plan(Recipe(name=name), Sampling(), Quantization(), Path.cwd(), open=True), None
+
+
+def recipe_file(path: Path) -> Path:
+    """`path`, a recipe. Raises UsageError for a model, which --model takes, and ConfigError where there is nothing."""
+    if path.is_file() and path.suffix not in (*WEIGHTS, ".onnx"):
+        return path
+    beside = path.with_name(f"{path.name}.yaml")
+    if beside.is_file():
+        raise UsageError(f"{path} is not a recipe", f"did you mean {beside}?")
+    if path.exists() or str(path) in known_models():
+        raise UsageError(f"{path} is not a recipe but a model", f"edgeclip build --model {path}")
+    near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.yaml")], 1)
+    raise ConfigError(
+        f"recipe {path} does not exist", f"did you mean {path.with_name(near[0])}?" if near else "check the path"
+    )
+
+
+def known_models() -> list[str]:
+    return sorted(file.stem for file in recipes_directory().glob("*.yaml") if not file.stem.endswith(TRAINED))
 
 
 def recipe_named(model: str) -> Path | None:
@@ -67,13 +88,22 @@ def recipe_named(model: str) -> Path | None:
     if "/" not in model and known.is_file():
         return known
     if not path.exists():
-        names = ", ".join(sorted(file.stem for file in recipes_directory().glob("*.yaml") if is_engine(file)))
-        raise DataError(f"{model} is neither a model edgeclip knows nor a path", f"known: {names}")
+        raise DataError(f"{model} is neither a model edgeclip knows nor a path", instead_of(model))
     return None
 
 
-def is_engine(path: Path) -> bool:
-    return not path.stem.endswith("-train")
+def instead_of(model: str) -> str:
+    """What may have been meant by a --model that does not exist."""
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model) and not Path(model).parent.is_dir():
+        return (
+            "of a hub give the directory it was downloaded to, or a recipe with "
+            f"`model: {{repository: {model}, ...}}` (calibration/README.md)"
+        )
+    if "/" in model:
+        return "check the path"
+    known = known_models()
+    near = difflib.get_close_matches(model.lower(), known, 2, 0.5)
+    return (f"did you mean {' or '.join(near)}? " if near else "") + f"known: {', '.join(known)}"
 
 
 def place_of(plan: Plan, recipe: Path | None, checkpoint: str | Path | None, model: Model, progress: Progress) -> Place:

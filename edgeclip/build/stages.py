@@ -108,7 +108,7 @@ def run(order: Order, progress: Progress) -> BuildResult:
     sampling = order.plan.sampling
     labels = parse_labels(order.labels) if order.labels else ()
     frames = frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed)  # refused before any work
-    graphs = graphs_for(order.targets)
+    graphs = graphs_for(order.targets, texts=not order.place.text_bank)
     steps = Steps(order.work, progress)
     made_from: dict[str, Any] = {"tools": tool_versions()}
 

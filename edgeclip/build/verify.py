@@ -108,7 +108,8 @@ def verify(
     )
     again, _ = frames_measured(order, exported, calibrated, [])
     shown = shown_engine(result)
-    pictures = {f"{WORST}: {shown}": draw_worst(worst_frames(images, shown, banks, classes, names, again))}
+    worst = worst_frames(images, shown.file, banks, classes, names, again)
+    pictures = {f"{WORST}: {shown.shown}": draw_worst(worst)}
     if result.search is not None and result.search.sensitivity:
         pictures[SENSITIVE] = draw_sensitivity(result.search.sensitivity)
         (directory / SENSITIVITY).write_bytes(pictures[SENSITIVE])
@@ -192,11 +193,11 @@ def noting(frames: Iterable[Batch], used: Batch, overlap: list[bool]) -> Iterato
         yield frame
 
 
-def shown_engine(result: Report) -> str:
+def shown_engine(result: Report) -> Candidate:
     """Of the INT8 image engines the one that the bundle's reader takes first, or would have, had it passed."""
     kept = [one for one in result.kept() if one in result.images and one.precision != report.FLOAT]
     others = [one for one in result.images if one.precision != report.FLOAT]
-    return (kept or others)[0].file
+    return (kept or others)[0]
 
 
 def worst_frames(

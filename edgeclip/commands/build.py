@@ -115,11 +115,14 @@ def _build(recipe: str | None = None, eval_labels: str | None = None, target: st
     names = ("model", "architecture", "image_onnx", "text_bank")
     options["model"] = Model(facts=facts, **{name: options.pop(name) for name in names if name in options})
     build = resolve("edgeclip.build.stages:build", extra="build", what="`edgeclip build`")
-    targets = target.split(",") if target else None
+    targets = [part.strip() for part in target.split(",")] if target is not None else None
     with progress_for(sys.stderr) as progress:
         result = build(recipe, targets=targets, labels=eval_labels, progress=progress, **options)
     for engine in result.report.kept():
-        print(f"{engine.file}: {engine.precision}, {engine.bytes / 1e6:.1f} MB, {engine.latency_ms:.2f} ms")
+        print(
+            f"{engine.packed}: {engine.precision}, {engine.bytes / 1e6:.1f} MB, {engine.latency_ms:.2f} ms, "
+            f"mean-centred cosine to float {engine.distance.centred.mean:.4f}"
+        )
     print(f"{result.bundle}: {'written' if result.changed else 'was up to date'}")
     return OK
 

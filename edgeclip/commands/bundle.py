@@ -25,7 +25,7 @@ def add_inspect(commands: Any) -> None:
 
 def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: bool = False) -> int:
     from edgeclip.bundle import open_bundle
-    from edgeclip.describe import describe
+    from edgeclip.describe import describe, packed_name
 
     opened = open_bundle(bundle or usual_bundle())
     if edgetpu_compatible:
@@ -40,7 +40,10 @@ def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: 
     print(f"  {facts['checked']}, {facts['bytes'] / 1e6:.1f} MB, {facts['golden']['frames']} golden frames")
     print(f"  space {facts['space']}, {facts['dim']} dimensions, scored by {scoring['kind']} x {scoring['scale']:.4g}")
     print(f"  pictures {width} x {height}, {preprocess['resize']}, {preprocess['interpolation']}")
-    print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
+    if "names" in text:
+        print(f"  {len(text['names'])} texts in {text['bank']}, and no others")
+    else:
+        print(f"  text {text['context_length']} tokens, {len(text['templates'])} templates")
     print(f"  calibrated on {facts['calibration']['frames']} frames, {facts['calibration']['digest'][:19]}")
     if facts["frames"] is not None:
         print(f"  embeddings of {facts['frames']['frames']} frames, which taught labels are told from")
@@ -51,7 +54,8 @@ def _inspect(bundle: str | None = None, json: bool = False, edgetpu_compatible: 
         if candidate.get("kept"):
             centred = candidate["distance"]["centred"]["mean"]
             top1 = f", top-1 {candidate['top1']:.1f} %" if candidate.get("top1") is not None else ""
-            print(f"  verified {candidate['file']}: mean-centred cosine {centred:.4f}{top1}")
+            name = packed_name(candidate["file"], candidate["precision"])
+            print(f"  verified {name}, {candidate['precision']}: mean-centred cosine to float {centred:.4f}{top1}")
     return OK
 
 
@@ -97,7 +101,12 @@ def add_bundle(commands: Any) -> None:
     sign = add("sign", "add an Ed25519 signature")
     keygen = add("keygen", "make a key to sign with")
     install.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
-    verify.add_argument("bundle", metavar="BUNDLE", help="bundle, directory or .tar")
+    verify.add_argument(
+        "bundle", nargs="?", metavar="BUNDLE", help="directory, .tar, or name in the store (default: current)"
+    )
+    rollback.add_argument(
+        "--from", dest="left", metavar="NAME", help="only where NAME is in force, so that asking twice does no harm"
+    )
     sign.add_argument("bundle", nargs="+", metavar="BUNDLE", help="bundle, directory or .tar")
     export.add_argument("bundle", nargs="?", metavar="BUNDLE", help="of the store, or a path (default: current)")
     remove.add_argument("name", nargs="+", metavar="NAME", help="as `edgeclip bundle list` names it")
@@ -116,7 +125,7 @@ def add_bundle(commands: Any) -> None:
     export.add_argument("--out", required=True, metavar="FILE.tar", help="where it goes")
     sign.add_argument("--key", required=True, metavar="FILE.pem", help="private Ed25519 key")
     keygen.add_argument("--out", required=True, metavar="FILE.pem", help="the private key; NAME.pub.pem goes beside it")
-    for parser in (install, listed, rollback, confirm, remove, export):
+    for parser in (install, listed, verify, rollback, confirm, remove, export):
         parser.add_argument(
             "--store", metavar="DIR", help="where bundles are installed (default: the state directory's)"
         )

@@ -17,7 +17,7 @@ from edgeclip.commands.arguments import (
     usual_bundle,
 )
 from edgeclip.commands.terminal import print_json
-from edgeclip.errors import OK, DataError
+from edgeclip.errors import OK, DataError, UsageError
 
 
 def add_eval(commands: Any) -> None:
@@ -149,6 +149,8 @@ def _verify(
     from edgeclip.runtime.labels import parse_labels
     from edgeclip.verify import verify_bundle
 
+    if labels and data is None:
+        raise UsageError("--labels says how the pictures of --data are told apart", "give --data too")
     opened = open_bundle(bundle or usual_bundle())
     wanted = parse_labels(labels) if labels else None
     with progress_for(sys.stderr) as progress:

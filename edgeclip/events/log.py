@@ -154,7 +154,9 @@ class EventLog:
         except OSError as error:
             if error.errno in DISK:
                 raise EdgeclipError(f"cannot write {path}: {error.strerror}", "make room", UNAVAILABLE) from error
-            raise ConfigError(f"cannot write {path}: {error.strerror}", "set EDGECLIP_STATE") from error
+            owner = f"sudo chown -R --reference={self._state} {self._state}"
+            fix = f"where another user ran edgeclip on it: {owner}; else set EDGECLIP_STATE"
+            raise ConfigError(f"cannot write {path}: {error.strerror}", fix) from error
 
 
 def bundle_ref(bundle: Bundle) -> BundleRef:

@@ -16,6 +16,7 @@ from edgeclip.runtime.notify import is_managed, sd_notify
 from edgeclip.runtime.pace import Summary, Tally
 from edgeclip.runtime.probation import watch_bundle
 from edgeclip.runtime.reload import Reload
+from edgeclip.runtime.room import Waiting, lacks_room
 from edgeclip.runtime.service import rehearse, serve
 from edgeclip.runtime.signals import ReloadSignal, StoppedInStart, StopSignals
 
@@ -34,9 +35,10 @@ def run_for_months(
     stop, hang_up: entered, by who was there before all this was imported.
 
     Cameras about which a reload changes nothing stay open through it. A bundle that fails on probation gives way to the
-    one before; so does a configuration that was accepted and yet does not come up.
+    one before; so does a configuration that was accepted and yet does not come up. Under a service manager room on a
+    full disk is waited for.
     """
-    config, before = load(), None
+    config, before, waiting = load(), None, Waiting()
     stop.drain_timeout_s = config.drain_timeout_s
     if stop():
         return Tally().summary(())
@@ -86,7 +88,14 @@ def run_for_months(
                     heartbeat.start_again(config.ready_timeout_s)
                     continue
                 if before is None or heartbeat.decided or stop():
-                    raise
+                    if not managed or stop() or not lacks_room(error):
+                        raise
+                    waiting.wait(told(error), stop, notify)
+                    if stop():
+                        return Tally().summary(())
+                    heartbeat.start_again(config.ready_timeout_s)
+                    heartbeat.end()  # the watchdog gives the next try its time
+                    continue
                 notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
                 config, before = before, None
                 heartbeat.start_again(config.ready_timeout_s)

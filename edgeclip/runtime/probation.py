@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from edgeclip.bundle import STORED, store_path
-from edgeclip.errors import DataError, EdgeclipError, EngineError
+from edgeclip.bundle import STORED, check_bundle
+from edgeclip.container import open_container
+from edgeclip.errors import DataError, EdgeclipError, EngineError, reason_of
 from edgeclip.runtime.pace import Ages
-from edgeclip.store import CURRENT, Store
+from edgeclip.state import store_path
+from edgeclip.store import CURRENT, PREVIOUS, Probation, Store
 from edgeclip.types import Decision, Frame, Sink
 
 LOOK_S = 5.0  # between two looks at the frame ages
@@ -73,6 +75,16 @@ class Watched:
         self._store, self._probation_s, self._notify, self._clock_s = store, probation_s, notify, clock_s
         self._ages, self._count = Ages(), 0
         self._first_s = self._look_at_s = self._record_at_s = 0.0
+        self._name = store.target(CURRENT) or ""
+        self._trial: Probation | None = None
+        self._limit_ms: float | None = None
+        self._counted = False
+        with self._noted():
+            self._begin()
+            self._counted = True
+
+    def _begin(self) -> None:
+        store, notify = self._store, self._notify
         with store.locked():
             trial = store.state().probation
             self._name = store.begin() or ""
@@ -80,11 +92,10 @@ class Watched:
         if trial is not None and state.probation is None and trial.bundle != self._name:
             notify(f"{trial.bundle} was rolled back to {self._name}: {state.events[-1].why}")
         self._trial = state.probation
-        self._limit_ms: float | None = None
         if self._trial is not None:
             before_ms = state.age_p99_ms.get(self._trial.previous or "")
             self._limit_ms = None if before_ms is None else max(WORSE * before_ms, before_ms + WORSE_MS)
-            notify(f"{self._name} is on probation for {probation_s:g} s, start {self._trial.starts}")
+            notify(f"{self._name} is on probation for {self._probation_s:g} s, start {self._trial.starts}")
 
     def open(self) -> None:
         return
@@ -104,17 +115,33 @@ class Watched:
         return
 
     def failed(self, error: Exception) -> bool:
-        if self._trial is None or not isinstance(error, (EngineError, DataError)):
+        back = None
+        if self._trial is not None and isinstance(error, (EngineError, DataError)):
+            with self._noted(), self._store.locked():
+                back = self._store.fail(str(error))
+        elif isinstance(error, DataError) and self._is_damaged(self._name):
+            before = self._store.target(PREVIOUS)
+            if before is not None and not self._is_damaged(before):
+                with self._noted(), self._store.locked():
+                    back = self._store.roll_back(str(error))[1]
+        else:
             self.ended()
-            return False
-        with self._store.locked():
-            back = self._store.fail(str(error))
         if back is None:
             return False
         self._notify(f"{self._name} is rolled back to {back}: {error}")
         return True
 
+    def _is_damaged(self, name: str) -> bool:
+        """A card rots, and a package gives way to an older one: what was trusted cannot be opened any more."""
+        try:
+            check_bundle(open_container(self._store.path / name))
+        except DataError:
+            return True
+        return False
+
     def ended(self) -> None:
+        if not self._counted:
+            return
         with self._noted(), self._store.locked():
             if self._trial is not None:
                 self._store.ended(self._name)
@@ -139,13 +166,17 @@ class Watched:
             self._trust(age_ms)
 
     def _trust(self, age_ms: float) -> None:
+        if not self._counted:  # its start could not be noted, and it may be on probation
+            return
         with self._noted(), self._store.locked():
             self._store.confirm(self._name, age_ms)
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
-        """A full or read-only disk: what is known of the bundle is not kept, and the run goes on."""
+        """A full or read-only disk: what is known of the bundle is not kept, and the run goes on. A camera does not go
+        blind for want of a note; such a start is not counted."""
         try:
             yield
         except (EdgeclipError, OSError) as error:
-            self._notify(f"what is known of {self._name} cannot be kept: {error}")
+            where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            self._notify(f"what is known of {self._name} cannot be kept: {where}{reason_of(error)}")

@@ -49,7 +49,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[DualEncoder, Checkpoi
         with safe_open(path, "pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        facts = msgspec.json.decode(metadata.get(KEY, "{}"), type=CheckpointFacts)
+        if KEY not in metadata:
+            what = "it does not say what its towers are"
+            raise DataError(f"{path} is not an edgeclip checkpoint: {what}", "train one with edgeclip train")
+        facts = msgspec.json.decode(metadata[KEY], type=CheckpointFacts)
     except (SafetensorError, msgspec.DecodeError, OSError) as error:
         raise DataError(f"{path} is not an edgeclip checkpoint: {error}", "train one with edgeclip train") from error
     model = DualEncoder(facts.towers)

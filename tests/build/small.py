@@ -81,8 +81,10 @@ def write_pictures(folder: Path, pictures: list[np.ndarray]) -> Path:
 
 
 def write_recipe(folder: Path, **values: object) -> Path:
+    """small.yaml, with no search for a quantization unless one is given: that takes long."""
     recipe = folder / "small.yaml"
-    lines = {"name": "small", "checkpoint": "small.safetensors", **values}
+    (folder / "plain.yaml").write_text("{}\n")
+    lines = {"name": "small", "checkpoint": "small.safetensors", "quantization": "plain.yaml", **values}
     recipe.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
     return recipe
 

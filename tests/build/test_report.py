@@ -106,12 +106,21 @@ def test_report_tells_what_the_search_found() -> None:
     text = as_markdown(msgspec.structs.replace(report([candidate("a.tflite", 1.0)]), search=found))
     assert "| smoothing | 0.9900 / 0.9800 | 98.5 % | kept | 9 |" in text
     assert "Left float: blocks.0.fc2. INT8 are 91.5 % of" in text
+    assert "of it alone in INT8, over 8 frames" in text
     assert "Left in float is 1 site: 92 % of the weights are INT8." in text
     assert "**The search's budget ended before: bias correction.**" in text
     page = as_html(text, {"Layers": draw_sensitivity(found.sensitivity)})
     assert "<td>smoothing</td>" in page
     assert "data:image/png;base64," in page
     assert "<script" not in as_html("# <script>", {})
+
+
+def test_a_search_that_ran_out_of_time_is_to_be_given_more() -> None:
+    poor = report([candidate("image.onnx", 1.0, 0.6, QDQ)])
+    for out_of_time, begins in (("", "calibrate with more"), ("observers", "the search's time ended before observers")):
+        with pytest.raises(DataError) as caught:
+            require(msgspec.structs.replace(poor, search=Findings(out_of_time=out_of_time)))
+        assert caught.value.hint.startswith(begins)
 
 
 def test_worst_frames_are_drawn() -> None:
@@ -147,9 +156,9 @@ def test_preprocessing_that_is_off_stops_the_bundle() -> None:
     with pytest.raises(DataError, match=r"parity cosine 0\.9970 is below 0\.998"):
         require(report([candidate("a.tflite", 1.0)], cosine_p1=0.997))
     off = report([candidate("a.tflite", 1.0)], cosine_p1=0.997)
-    require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_max": 0.25}))  # rounding alone
+    require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_p99": 0.25}))  # rounding alone
     with pytest.raises(DataError, match=r"0\.40 grey levels from Pillow's"):
-        require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_max": 0.4}))
+        require(msgspec.structs.replace(off, parity={"cosine_p1": 0.995, "mae_p99": 0.4}))
 
 
 def test_a_collapsed_tower_shows_in_the_centred_cosine() -> None:
@@ -214,17 +223,21 @@ def test_markdown_names_every_engine_and_why_it_was_refused() -> None:
 
 def test_the_report_begins_with_the_verdict() -> None:
     floating = candidate("image.float.tflite", 4.0, 1.0, "float32")
-    image = candidate("image.static.tflite", 1.0, 0.999, speedup=4.0)
+    image = msgspec.structs.replace(candidate("image.static.tflite", 1.0, 0.999, speedup=4.0), kept=True)
     made = msgspec.structs.replace(report([floating, image]), floating=FloatFigures({"tflite": 4.0}, {"tflite": 8000}))
     said = as_markdown(made).splitlines()[2]
     assert said.startswith("**Every gate that was measured is reached.** Not measured: top-1 accuracy, preprocessing")
-    assert "`run` takes image.static.tflite (int8 static): 1.00 ms a frame" in said
+    assert "`run` takes image.tflite (int8 static): 1.00 ms a frame" in said
     assert "LiteRT's float takes 4.00 ms, 4.0 times as long" in said
     fast = report([candidate("image.float.tflite", 0.5, 1.0, "float32"), image])
     assert "INT8 is not faster than that on this machine." in as_markdown(fast).splitlines()[2]
     refused = as_markdown(report([candidate("image.static.tflite", 1.0, 0.9)]))
     assert refused.splitlines()[2] == "**Refused: a gate is missed, and no bundle was written.**"
     assert "| 0.9000 (image.static.tflite) | **missed** |" in refused
+    assert "In bold what would be kept: " in refused
+    late = report([candidate("image.static.tflite", 1.0, 0.9)])
+    late = msgspec.structs.replace(late, search=Findings(out_of_time="observers"))
+    assert as_markdown(late).splitlines()[2].endswith("**The search's budget ended before: observers.**")
 
 
 def test_pictures_that_were_calibrated_on_are_counted_and_told() -> None:
@@ -239,11 +252,11 @@ def test_pictures_that_were_calibrated_on_are_counted_and_told() -> None:
 
 def test_a_gate_that_is_near_let_pass_or_loosened_shows() -> None:
     image = candidate("image.static.tflite", 1.0, 0.9915, top1=50.2, top1_drop=0.2)
-    gates = {gate.gate.partition(",")[0]: gate for gate in held(report([image], cosine_p1=0.995, mae_max=0.25))}
+    gates = {gate.gate.partition(",")[0]: gate for gate in held(report([image], cosine_p1=0.995, mae_p99=0.25))}
     assert gates["mean-centred cosine to float"].state == "reached narrowly"
     assert gates["top-1 accuracy"].state == "reached"
-    assert gates["preprocessing"].state.startswith("let pass: no picture is more than 0.33 grey levels")
-    off = held(report([image], cosine_p1=0.995, mae_max=0.5))[-1]
+    assert gates["preprocessing"].state.startswith("let pass: 99 % of pictures are within 0.33 grey levels")
+    off = held(report([image], cosine_p1=0.995, mae_p99=0.5))[-1]
     assert off.state == "missed"
     loose = msgspec.structs.replace(report([image]), gates=Gates(top1_drop=1.0, centred_cosine=0.98, parity_grey=1.0))
     text = as_markdown(loose)

@@ -205,7 +205,7 @@ def test_failing_gate_writes_nothing_and_tells_the_figures(place: Path, built: t
     _, work = built
     (place / "strict.yaml").write_text("gates: {centred_cosine: 1.0}\n")
     strict = place / "strict-engine.yaml"
-    strict.write_text((place / "small.yaml").read_text() + "quantization: strict.yaml\n")
+    strict.write_text((place / "small.yaml").read_text().replace("plain.yaml", "strict.yaml"))
     out = work / "refused"
     with pytest.raises(DataError, match=r"image\.onnx .*mean-centred cosine 0\.\d+ is below 1\.0") as caught:
         build(strict, work=work, targets=["tflite", "onnx"], out=out)
@@ -245,7 +245,7 @@ def test_labelled_data_adds_accuracy(place: Path, built: tuple[BuildResult, Path
     (tmp_path / "labels.txt").write_text("Dog\ncup\ncar\n")
     # Rankings of untrained towers are near ties: the gate on top-1 is another test's.
     (place / "open.yaml").write_text("gates: {top1_drop: 100.0}\n")
-    (place / "open-engine.yaml").write_text((place / "small.yaml").read_text() + "quantization: open.yaml\n")
+    (place / "open-engine.yaml").write_text((place / "small.yaml").read_text().replace("plain.yaml", "open.yaml"))
     result = build(
         place / "open-engine.yaml",
         work=work,

@@ -17,5 +17,7 @@ def test_inspect(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out)["name"] == "tiny"
     assert main(["inspect", str(tiny_path)]) == 0
     assert "image.tflite" in capsys.readouterr().out
+    assert main(["inspect", str(tiny_path / "image.tflite")]) == BAD_DATA
+    assert f"give the bundle: {tiny_path}" in capsys.readouterr().err
     assert main(["inspect", str(tmp_path)]) == BAD_DATA
     assert "not an edgeclip bundle" in complaint(capsys)

@@ -35,6 +35,8 @@ def test_verify(tiny_path: Path, tmp_path: Path, capsys: Captured) -> None:
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["passed"]
     assert {engine["file"] for engine in verdict["engines"]} == {"image.tflite", "image.onnx"}
+    assert main(["verify", str(tiny_path), "--labels", str(tmp_path / "labels.txt")]) == 2
+    assert "give --data too" in capsys.readouterr().err
 
 
 def test_bench(tiny_path: Path, clip: Path, capsys: Captured) -> None:

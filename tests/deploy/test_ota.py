@@ -15,7 +15,8 @@ from tiny_bundle import write_bundle
 
 from edgeclip.bundle import write_digests
 from edgeclip.errors import BAD_DATA
-from edgeclip.install import export_bundle
+from edgeclip.install import Policy, export_bundle, install
+from edgeclip.selftest import Passed
 from edgeclip.store import CURRENT, Store
 
 ADAPTERS = Path(__file__).parents[2] / "deploy" / "ota"
@@ -52,6 +53,10 @@ def call(tmp_path: Path) -> Call:
         )
 
     return run
+
+
+def untested(fresh: Path) -> Passed:
+    return Passed("none", 0, 1.0)
 
 
 def pack(out: Path, day: int) -> Path:
@@ -94,6 +99,51 @@ def test_mender_installs_commits_and_rolls_back(call: Call, store: Store, tmp_pa
         assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_mender_s_rollback_of_what_was_refused_changes_nothing_and_succeeds(
+    call: Call, store: Store, tmp_path: Path
+) -> None:
+    """Mender calls it after an ArtifactInstall that failed; where it fails, the device is reported as inconsistent."""
+    bad = tmp_path / "bad.tar"
+    bad.write_bytes(pack(tmp_path / "1.tar", 1).read_bytes()[:9000])
+    place = mender_directory(tmp_path / "mender", bad)
+    for _ in range(2):
+        assert call("mender", "ArtifactInstall", str(place), cwd=place).returncode == BAD_DATA
+        done = call("mender", "ArtifactRollback", str(place), cwd=place)
+        assert done.returncode == 0, done.stderr
+        shutil.copy(bad, place / "files" / "second.tar")  # and then an artifact that holds two
+    assert store.target(CURRENT) is None
+    assert not (tmp_path / "restarts").exists()
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_mender_s_rollback_called_twice_does_not_go_forth_again(
+    call: Call, store: Store, tmp_path: Path, cut_off: bool
+) -> None:
+    """One that is on probation already is followed by another: what was trusted last is gone back to."""
+    trusted = install(pack(tmp_path / "1.tar", 1), store, Policy(), untested).name
+    store.confirm(trusted)
+    install(pack(tmp_path / "2.tar", 2), store, Policy(), untested)
+    place = mender_directory(tmp_path / "mender", pack(tmp_path / "3.tar", 3))
+    assert call("mender", "ArtifactInstall", str(place), cwd=place).returncode == 0
+    if cut_off:  # a power cut right after it came into force
+        (place / "tmp" / "edgeclip-after").unlink()
+    for _ in range(3):
+        done = call("mender", "ArtifactRollback", str(place), cwd=place)
+        assert done.returncode == 0, done.stderr
+        assert store.target(CURRENT) == trusted
+
+
+def test_mender_s_rollback_leaves_what_was_in_force_before_the_artifact(
+    call: Call, store: Store, tmp_path: Path
+) -> None:
+    install(pack(tmp_path / "1.tar", 1), store, Policy(), untested)
+    same = install(pack(tmp_path / "2.tar", 2), store, Policy(), untested).name
+    place = mender_directory(tmp_path / "mender", tmp_path / "2.tar")
+    assert call("mender", "ArtifactInstall", str(place), cwd=place).returncode == 0
+    assert call("mender", "ArtifactRollback", str(place), cwd=place).returncode == 0
+    assert store.target(CURRENT) == same
+
+
 def test_mender_is_told_of_a_refusal(call: Call, store: Store, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tar"
     bad.write_bytes(pack(tmp_path / "1.tar", 1).read_bytes()[:9000])
@@ -133,7 +183,8 @@ def test_rauc_s_post_install_handler_takes_what_lies_beside(
     assert store.target(CURRENT) is not None
 
 
-def test_swupdate_installs_and_undoes(call: Call, store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", ["failure", "postfailure"])  # as its source says, and as its documentation does
+def test_swupdate_installs_and_undoes(call: Call, store: Store, tmp_path: Path, failure: str) -> None:
     names = []
     for day in (1, 2):
         bundle = tmp_path / "incoming" / "bundle.tar"
@@ -142,12 +193,30 @@ def test_swupdate_installs_and_undoes(call: Call, store: Store, tmp_path: Path) 
         done = call("swupdate", "postinst", str(bundle))
         assert done.returncode == 0, done.stderr
         names.append(store.target(CURRENT))
-    assert call("swupdate", "postfailure", str(bundle)).returncode == 0
+    assert call("swupdate", failure, str(bundle)).returncode == 0
     assert store.target(CURRENT) == names[0]
     assert list((tmp_path / "incoming").iterdir()) == []
     assert call("swupdate", "preinst", str(bundle)).returncode == 0
     bundle.write_bytes(b"\0" * 4096)
     assert call("swupdate", "postinst", str(bundle)).returncode == BAD_DATA
+
+
+def test_swupdate_s_later_update_that_fails_early_undoes_nothing(call: Call, store: Store, tmp_path: Path) -> None:
+    """SWUpdate calls every script's `failure`, also where none of ours ran: what the last update noted is not its."""
+    bundle = tmp_path / "incoming" / "bundle.tar"
+    for day in (1, 2):
+        assert call("swupdate", "preinst", str(bundle)).returncode == 0
+        shutil.copy(pack(tmp_path / f"{day}.tar", day), bundle)
+        assert call("swupdate", "postinst", str(bundle)).returncode == 0
+    now = store.target(CURRENT)
+    fresh = tmp_path / "scripts" / "swupdate"  # written anew by each update
+    fresh.parent.mkdir()
+    shutil.copyfile(ADAPTERS / "swupdate", fresh)
+    fresh.chmod(0o700)
+    later_s = bundle.with_name("bundle.tar.before").stat().st_mtime + 60.0
+    os.utime(fresh, (later_s, later_s))
+    assert call(str(fresh), "failure", str(bundle)).returncode == 0
+    assert store.target(CURRENT) == now
 
 
 @pytest.mark.parametrize("adapter", ["mender", "rauc", "swupdate"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -18,9 +19,11 @@ import pytest
 from rtsp_server import RtspServer
 from service_manager import ServiceManager
 
-from edgeclip.config import Config
-from edgeclip.errors import CONFIGURATION, UNAVAILABLE, DataError
+from edgeclip.config import Config, load_config
+from edgeclip.errors import CONFIGURATION, UNAVAILABLE, DataError, EdgeclipError
+from edgeclip.runtime import lifecycle, room
 from edgeclip.runtime.lifecycle import run_for_months
+from edgeclip.runtime.pace import Summary, Tally
 from edgeclip.runtime.signals import ReloadSignal, StopSignals
 from edgeclip.store import CURRENT, Store
 
@@ -350,3 +353,32 @@ def test_a_bundle_on_probation_is_not_blamed_for_a_bad_label_file(tiny_path: Pat
     trial = store.state().probation
     assert trial is not None
     assert (trial.bundle, trial.starts) == ("new-2", 0)
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be a crash loop, which a manager gives up, and nobody is near."""
+    loaded, said, tries = load_config({}, {}, str(config)), list[str](), list[Config]()
+    monkeypatch.setattr(room, "RETRY_S", 0.3)
+
+    def serve(config: Config, *arguments: object) -> Summary:
+        tries.append(config)
+        if len(tries) < 3:
+            raise EdgeclipError("cannot open the outbox", "make room", UNAVAILABLE) from OSError(errno.ENOSPC, "full")
+        return Tally().summary(())
+
+    monkeypatch.setattr(lifecycle, "serve", serve)
+    with ServiceManager(tmp_path) as manager, StopSignals() as stop, ReloadSignal() as hang_up:
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.path)
+        run_for_months(lambda: loaded, io.StringIO(), said.append, stop, hang_up)
+        told = manager.drain()
+        assert told.index("READY=1") < told.index(
+            "STATUS=degraded: cannot open the outbox (make room); tried again after 0.3 s"
+        )
+    assert len(tries) == 3
+    assert said == ["waiting for room on the disk: cannot open the outbox (make room)"]
+    tries.clear()
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    with StopSignals() as stop, ReloadSignal() as hang_up, pytest.raises(EdgeclipError, match="outbox"):
+        run_for_months(lambda: loaded, io.StringIO(), said.append, stop, hang_up)

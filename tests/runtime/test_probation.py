@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_bundle
 
-from edgeclip.errors import EngineError, SourceError
+from edgeclip.errors import DataError, EngineError, SourceError
 from edgeclip.runtime.probation import AgeError, Unwatched, Watched, watch_bundle
 from edgeclip.store import CURRENT, MAX_STARTS, Store
 from edgeclip.types import Decision, Frame
@@ -140,3 +141,42 @@ def test_a_store_that_cannot_be_written_ends_no_run(store: Store) -> None:
     feed(watched, clock, 35.0, 20)
     watched.ended()
     assert "cannot be kept" in said[-1]
+
+
+def test_a_disk_that_takes_no_note_does_not_stop_a_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that became read-only: the bundle in force runs, and is neither counted nor trusted for it."""
+
+    def refuse(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(store.path / ".lock"))
+
+    clock, said = Clock(), list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        watched = Watched(store, 60.0, said.append, clock)
+        assert said == [f"what is known of new-2 cannot be kept: {store.path}/.lock: Read-only file system"]
+        feed(watched, clock, 35.0, 90)
+        assert not watched.failed(EngineError("dead"))
+    watched.ended()  # the disk is well again
+    state = store.state()
+    assert state.probation is not None
+    assert state.probation.starts == 0
+    assert "new-2" not in state.age_p99_ms
+
+
+def test_a_trusted_one_that_rots_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    store = Store(tmp_path / "bundles")
+    with store.locked():
+        for name in ("old-1", "new-2"):
+            write_bundle(store.path / name)
+            store.put_in_force(name)
+            store.confirm(name)
+    said: list[str] = []
+    watched = Watched(store, 60.0, said.append)
+    assert not watched.failed(DataError("labels.txt:3: empty"))  # not the bundle's fault
+    (store.path / "new-2" / "image.tflite").write_bytes(b"rot")
+    assert watched.failed(DataError("image.tflite does not match SHA256SUMS"))
+    assert store.target(CURRENT) == "old-1"
+    assert said == ["new-2 is rolled back to old-1: image.tflite does not match SHA256SUMS"]
+    assert {one.name: one.why for one in store.listed()}["new-2"] == "image.tflite does not match SHA256SUMS"
+    (store.path / "old-1" / "image.tflite").write_bytes(b"rot")
+    assert not Watched(store, 60.0, said.append).failed(DataError("image.tflite does not match SHA256SUMS"))

@@ -69,6 +69,11 @@ def detect(path: Path, architecture: str = "", facts: Facts | None = None) -> Pl
         raise DataError(f"{path} is not a checkpoint", f"a model may be {FORMS}")
     if architecture:
         return found("open_clip")
+    for name in (OPEN_CLIP, HUGGING_FACE):
+        if (path.parent / name).is_file():
+            raise DataError(
+                f"{path} is the weights alone, and {name} beside it says what they are of", f"--model {path.parent}"
+            )
     if path.suffix == ".safetensors":
         return found("edgeclip")
     return found("openai")

@@ -27,6 +27,7 @@ from edgeclip.errors import DataError
 
 KINDS = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
 PROCESSOR = "preprocessor_config.json"
+NEEDED = f"it needs config.json, model.safetensors, {PROCESSOR} and the tokenizer's files"
 RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
@@ -163,18 +164,17 @@ def load(place: Place) -> Encoders:
             f"{path / 'config.json'}: model_type {kind!r} is not one edgeclip builds from",
             f"it may be {', '.join(KINDS)}",
         )
+    tokenizer_files.require(path, NEEDED)
     try:
-        model = getattr(transformers, KINDS[kind]).from_pretrained(
-            path, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
+        model, loaded = getattr(transformers, KINDS[kind]).from_pretrained(
+            path, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True
         )
         open_processor: Callable[..., Any] = transformers.AutoImageProcessor.from_pretrained
         processor = open_processor(path, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (*FAILURES, ImportError) as error:
-        raise DataError(
-            f"{path}: transformers cannot load it: {first_line(error)}",
-            f"it needs config.json, model.safetensors, {PROCESSOR} and the tokenizer's files",
-        ) from error
+        raise DataError(f"{path}: transformers cannot load it: {first_line(error)}", NEEDED) from error
+    require_all(loaded, path)
     model.eval()
     side = patched_side(model, processor) if kind == "siglip2" else 0
     facts = preprocess_of(processor, side or model.config.vision_config.image_size, side > 0, place)
@@ -197,6 +197,19 @@ def load(place: Place) -> Encoders:
         notes=(f"a square of {side} pixels, of the sizes that SigLIP2 NaFlex takes",) if side else (),
         original=HuggingFaceOriginal(model, processor, tokenizer, length),
     )
+
+
+def require_all(loaded: dict[str, Any], path: Path) -> None:
+    """Raises DataError for weights that the directory lacks: the library leaves them random, and only warns."""
+    missing = sorted(name for name in loaded["missing_keys"] if not name.endswith("position_ids"))
+    others = sorted(str(item[0]) for item in loaded["mismatched_keys"])
+    if missing or others:
+        what = f"lacks {len(missing)} tensors" if missing else f"has {len(others)} tensors of another shape"
+        raise DataError(
+            f"{path}: what transformers reads of it {what}, {(missing or others)[0]} first",
+            "config.json must be that of these weights, and both towers be in them: save the whole model with "
+            "save_pretrained",
+        )
 
 
 def patched_side(model: Any, processor: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +47,27 @@ class Graph:
 def read(path: Path, weights: bool = True) -> onnx.ModelProto:
     """weights: those in files beside it, too. Raises DataError for a file that is no ONNX."""
     try:
-        return onnx.load(str(path), load_external_data=weights)
+        model = onnx.load(str(path), load_external_data=weights)
     except Exception as error:  # protobuf's own errors share no other base
         if isinstance(error, (MemoryError, KeyboardInterrupt)):
             raise
         raise DataError(f"{path} is not an ONNX model: {error}", "check the path, or export it again") from error
+    put_in_order(model)
+    return model
+
+
+def put_in_order(model: onnx.ModelProto) -> None:
+    """Every node behind those that make its inputs, as ONNX wants it. onnxruntime does without, and converters to half
+    precision leave it at that."""
+    nodes = list(model.graph.node)
+    makers = {output: number for number, node in enumerate(nodes) for output in node.output}
+    needs = {number: {makers[name] for name in node.input if name in makers} for number, node in enumerate(nodes)}
+    if all(number > need for number, found in needs.items() for need in found):
+        return
+    try:
+        rebuild(model, [nodes[number] for number in TopologicalSorter(needs).static_order()])
+    except CycleError as error:
+        raise DataError("the ONNX graph goes in a circle", "it is damaged: export it again") from error
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -58,6 +75,24 @@ def weight_files(path: Path) -> list[Path]:
     stored = read(path, weights=False).graph.initializer
     names = {entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"}
     return [path.parent / name for name in sorted(names) if (path.parent / name).is_file()]
+
+
+def widen(model: onnx.ModelProto) -> bool:
+    """Half precision becomes float32: weights, constants, casts, inputs and outputs. False where there is none."""
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    attributes = [item for node in model.graph.node for item in node.attribute]
+    tensors = [*model.graph.initializer, *(item.t for item in attributes if item.HasField("t"))]
+    casts = [item for node in model.graph.node if node.op_type == "Cast" for item in node.attribute if item.i == half]
+    typed = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    values = [item.type.tensor_type for item in typed if item.type.tensor_type.elem_type == half]
+    wide = [tensor for tensor in tensors if tensor.data_type == half]
+    for tensor in wide:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for cast in casts:
+        cast.i = single
+    for value in values:
+        value.elem_type = single
+    return bool(wide or casts or values)
 
 
 def unfold_dynamic(model: onnx.ModelProto) -> int:

@@ -23,6 +23,7 @@ def load(place: Place) -> Encoders:
     """Preprocessing that nobody stated is CLIP's. Raises DataError for a graph or bank that does not fit."""
     path, given = Path(place.path), place.facts
     model = onnx_rewrite.read(path)
+    onnx_rewrite.widen(model)
     taken = next(item for item in model.graph.input if item.name == input_of(model, path, 4))
     stated = [dimension.dim_value for dimension in taken.type.tensor_type.shape.dim[2:]]
     height, width = (given.size or side or CLIP_SIZE for side in stated)
@@ -62,7 +63,7 @@ def load(place: Place) -> Encoders:
 
 def read_bank(path: Path) -> tuple[Bank, float]:
     """(the bank, its logit scale). names [L] text, embeddings [L, dim]; logit_scale where the model's is not 100."""
-    hint = "it is an .npz with names [L] and embeddings [L, dim], unit vectors"
+    hint = "it is an .npz with names [L], text, and embeddings [L, dim], unit vectors: np.savez(FILE, names=..., ...)"
     try:
         with np.load(path, allow_pickle=False) as stored:
             missing = {"names", "embeddings"} - set(stored.files)
@@ -71,17 +72,27 @@ def read_bank(path: Path) -> tuple[Bank, float]:
             names, rows = stored["names"], stored["embeddings"].astype(np.float32)
             scale = float(stored["logit_scale"]) if "logit_scale" in stored.files else CLIP_SCALE
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a bank of texts: {error}", hint) from error
+        # NumPy's own words are of pickles, and of how to load them all the same.
+        reason = "it holds Python objects" if "Object arrays" in str(error) else "it is no .npz that can be read"
+        raise DataError(f"{path} is not a bank of texts: {reason}", hint) from error
     if names.ndim != 1 or names.dtype.kind != "U" or rows.ndim != 2 or len(rows) != len(names) or not len(names):
         raise DataError(f"{path}: names {names.dtype}{list(names.shape)}, embeddings {list(rows.shape)}", hint)
     lengths = np.linalg.norm(rows, axis=1)
-    if not np.isfinite(rows).all() or (np.abs(lengths - 1.0) > 0.01).any():
-        raise DataError(f"{path}: not all embeddings are unit vectors", hint)
+    if not np.isfinite(rows).all():
+        raise DataError(f"{path}: not all embeddings are finite", hint)
+    farthest = int(np.abs(lengths - 1.0).argmax())
+    if abs(lengths[farthest] - 1.0) > 0.01:
+        raise DataError(
+            f"{path}: not all embeddings are unit vectors: {names[farthest]} has length {lengths[farthest]:.3g}",
+            "divide each by its length, as the model does before it compares",
+        )
     seen: set[str] = set()
     for name in names.tolist():
         folded = name.casefold()
-        if not name.strip() or folded in seen:
-            raise DataError(f"{path}: the name {name!r} is empty, or in it twice", hint)
+        if not name.strip():
+            raise DataError(f"{path}: a name is empty", hint)
+        if folded in seen:
+            raise DataError(f"{path}: the name {name!r} is in it twice, capitals aside", "keep one of the two")
         seen.add(folded)
     if not 0.0 < scale <= 1000.0:
         raise DataError(

@@ -96,6 +96,7 @@ def load(place: Place) -> Encoders:
 def tower(path: Path, shape: tuple[int, ...]) -> tuple[OnnxTower, bytes, tuple[str, ...]]:
     """(the tower as a module, its float graph as onnxruntime runs it, what was done to it)."""
     model = onnx_rewrite.read(path)
+    halved = onnx_rewrite.widen(model)
     name = input_of(model, path, len(shape))
     unfolded = onnx_rewrite.unfold_dynamic(model)
     keep = embedding_of(model)
@@ -107,7 +108,7 @@ def tower(path: Path, shape: tuple[int, ...]) -> tuple[OnnxTower, bytes, tuple[s
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise DataError(f"{path}: {str(error).splitlines()[0]}", "the graph is damaged: export it again") from error
     norms = onnx_rewrite.fuse_layer_norms(simple)
-    notes = []
+    notes = [f"{path.name}: half precision made float32, its weights at half precision"] if halved else []
     if unfolded:
         notes.append(
             f"{path.name}: {unfolded} dynamic INT8 products unfolded to float, their weights at int8 precision"
@@ -127,8 +128,12 @@ def input_of(model: onnx.ModelProto, path: Path, dimensions: int) -> str:
     taken = inputs[0].type.tensor_type
     kinds = {4: (onnx.TensorProto.FLOAT,), 2: (onnx.TensorProto.INT64, onnx.TensorProto.INT32)}[dimensions]
     what = "[N, 3, H, W] float pixels" if dimensions == 4 else "[N, T] ids"
-    if len(taken.shape.dim) != dimensions or taken.elem_type not in kinds:
-        raise DataError(f"{path}: its input {inputs[0].name} is not {what}", "export the tower with that input")
+    stated = [dimension.dim_value for dimension in taken.shape.dim]
+    fits = len(stated) == dimensions and taken.elem_type in kinds and (dimensions == 2 or stated[1] in (0, 3))
+    if not fits or stated[0] > 1:
+        found = f"{[size or 'N' for size in stated]} {onnx.TensorProto.DataType.Name(taken.elem_type).lower()}"
+        batch = " with an open batch, or one of 1" if fits else ""
+        raise DataError(f"{path}: its input {inputs[0].name} is {found}, and not {what}{batch}", "export the tower so")
     for tensor in [item for item in model.graph.input if item.name in stored]:
         model.graph.input.remove(tensor)
     return str(inputs[0].name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -30,6 +31,7 @@ from edgeclip.bundle import Preprocess, Scoring
 from edgeclip.errors import DataError
 
 CONFIG = "open_clip_config.json"
+NEEDED = f"give the directory with the weights, {CONFIG} and, where that names one, the tokenizer's files"
 LOWEST_MASK = -1e4  # instead of -inf in attention masks: exp() of it is 0 as well, and no arithmetic makes NaN of it
 # What libraries raise for files that do not fit; their asserts included.
 FAILURES = (
@@ -107,20 +109,28 @@ def load(place: Place) -> Encoders:
     name = f"local-dir:{path}" if path.is_dir() else place.architecture
     if not path.is_dir():
         require_architecture(place, open_clip.list_models())
+    elif text_config(path).get("hf_tokenizer_name"):
+        tokenizer_files.require(path, NEEDED)
     try:
         model = open_clip.create_model(
             name, pretrained=None if path.is_dir() else str(path), require_pretrained=True, pretrained_text=False
         )
         tokenizer = open_clip.get_tokenizer(name)
     except FAILURES as error:
-        raise DataError(
-            f"{path}: open_clip cannot load it: {first_line(error)}",
-            "give the directory with the weights, open_clip_config.json and, where it names one, the tokenizer's files",
-        ) from error
+        raise DataError(f"{path}: open_clip cannot load it: {first_line(error)}", NEEDED) from error
     model.eval()
     assumed = {} if path.is_dir() else trained_with(open_clip, place.architecture)
     facts = preprocess_of({**model.visual.preprocess_cfg, **assumed}, place)
     return encoders_of(model, tokenizer, facts, place)
+
+
+def text_config(directory: Path) -> dict[str, Any]:
+    """Of open_clip_config.json; nothing where that is not what it should be, which open_clip tells."""
+    try:
+        found = json.loads((directory / CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def require_architecture(place: Place, known: Sequence[str]) -> None:

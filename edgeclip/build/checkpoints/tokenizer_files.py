@@ -9,11 +9,26 @@ from typing import Any
 from edgeclip.errors import DataError
 
 SPIECE = "\u2581"
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 CLEANING: dict[str, list[dict[str, Any]]] = {  # open_clip's names for what it does to a text first
     "lower": [{"type": "CleanText"}, {"type": "CollapseSpace"}, {"type": "LowercaseText"}],
     "whitespace": [{"type": "CleanText"}, {"type": "CollapseSpace"}],
     "canonicalize": [{"type": "CleanText"}, {"type": "Canonicalize", "underscores": True}],
 }
+
+
+def require(directory: Path, hint: str) -> None:
+    """Raises DataError for a directory without a vocabulary: of such a one transformers makes a tokenizer that knows no
+    word, and says nothing."""
+    if not any((directory / name).is_file() for name in VOCABULARIES):
+        raise DataError(f"{directory} holds no vocabulary: none of {', '.join(VOCABULARIES)}", hint)
 
 
 def of_openclip(tokenizer: Any) -> str:

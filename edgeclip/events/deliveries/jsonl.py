@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from urllib.parse import parse_qsl
+from dataclasses import replace
 
 from edgeclip.atomic import sync_directory
-from edgeclip.errors import UsageError
 from edgeclip.events.deliveries import Setting
 from edgeclip.events.delivery import Message, Unreachable
+from edgeclip.rotation import read_rotation
 
-OPTIONS = ("max_mb", "keep")
+MAX_MB = 10.0
 
 
 class JsonlFile:
     def __init__(self, uri: str, setting: Setting) -> None:
-        target, _, query = uri.removeprefix("jsonl:").partition("?")
-        if not target:
-            raise UsageError("--sink jsonl:: the path is missing", "write jsonl:PATH")
-        given = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = [name for name in given if name not in OPTIONS]
-        try:
-            self._max_bytes = float(given.get("max_mb", "10")) * 1e6
-            self._keep = int(given.get("keep", "5"))
-        except ValueError:
-            unknown.append("a number that is none")
-        if unknown or not self._max_bytes > 0 or self._keep < 0:
-            raise UsageError(f"--sink {uri}: its options are wrong", f"write jsonl:{target}?max_mb=10&keep=5")
-        self._path = Path(target).absolute()
+        asked = read_rotation(uri, MAX_MB)
+        self._rotation = replace(asked, path=asked.path.absolute())
+        self._path = self._rotation.path
         self.name = f"jsonl:{self._path}"
         self._handle: int | None = None
 
@@ -51,7 +40,7 @@ class JsonlFile:
         assert self._handle is not None
         lines = b"".join(message.body + b"\n" for message in messages)
         try:
-            if os.fstat(self._handle).st_size + len(lines) > self._max_bytes:
+            if os.fstat(self._handle).st_size + len(lines) > self._rotation.max_bytes:
                 self._rotate()
             begin = os.fstat(self._handle).st_size
             if os.write(self._handle, lines) != len(lines):
@@ -82,11 +71,7 @@ class JsonlFile:
         assert self._handle is not None
         if not os.fstat(self._handle).st_size:
             return
-        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, self._keep + 1))]
-        names[-1].unlink(missing_ok=True)
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            if newer.exists():
-                os.replace(newer, older)
+        self._rotation.rotate()
         self.close()
         self.open()
 

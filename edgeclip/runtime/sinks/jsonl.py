@@ -14,6 +14,8 @@ there is a watches file, `changes` where one began or ended with this frame.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 from datetime import datetime, timezone
 from io import FileIO
@@ -23,6 +25,7 @@ from typing import IO, Any
 import msgspec
 
 from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
+from edgeclip.rotation import read_rotation
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.types import Decision, Frame
 
@@ -83,16 +86,22 @@ class Jsonl:
 
 
 class JsonlFile:
-    """Appends: a restarted service continues its file. Half a line, which a power cut left, is ended first."""
+    """Appends: a restarted service continues its file, and ends half a line, which a power cut left, first.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    `PATH?max_mb=100&keep=5` bounds it.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._rotation = read_rotation(f"jsonl:{target}", math.inf)
+        self._path = self._rotation.path
         self._stream: FileIO | None = None
+        self._bytes = 0
 
     def open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self._path.open("ab", buffering=0)
+            self._bytes = os.fstat(self._stream.fileno()).st_size
         except OSError as error:
             raise ConfigError(
                 f"cannot write {self._path}: {error.strerror}", "name a place you may write to"
@@ -108,11 +117,16 @@ class JsonlFile:
         if self._stream is None:
             raise RuntimeError("write() before open()")
         try:
+            if self._bytes and self._bytes + len(data) > self._rotation.max_bytes:
+                self._stream.close()
+                self._rotation.rotate()
+                self.open()
             written = self._stream.write(data)
         except OSError as error:
             raise _no_room(self._path, error.strerror) from error
         if written != len(data):
-            raise _no_room(self._path, "no room for a whole line")
+            raise _no_room(self._path, "no room for a whole line") from OSError(errno.ENOSPC, "cut short")
+        self._bytes += written
 
     def close(self) -> None:
         if self._stream is not None:

@@ -16,6 +16,7 @@ pytest.importorskip("transformers", reason="pip install 'edgeclip[models]'")
 
 import saved
 import torch
+from safetensors.torch import load_file, save_file
 
 from edgeclip.build import exporter
 from edgeclip.build.checkpoints import detect, load
@@ -104,8 +105,9 @@ def test_weights_alone_need_their_architecture(tmp_path: Path) -> None:
     assert "ViT-B-32" in caught.value.hint
     with pytest.raises(DataError, match="open_clip cannot load it"):
         load(detect(weights, "ViT-B-32"))
-    with pytest.raises(DataError, match="is not an edgeclip checkpoint"):
-        load(detect(weights))
+    shutil.copyfile(weights, tmp_path / "alone.safetensors")
+    with pytest.raises(DataError, match="does not say what its towers are"):
+        load(detect(tmp_path / "alone.safetensors"))
 
 
 def test_directories_that_lack_something(tmp_path: Path) -> None:
@@ -117,9 +119,21 @@ def test_directories_that_lack_something(tmp_path: Path) -> None:
         load(detect(other))
     without = tmp_path / "without"
     shutil.copytree(folder, without)
+    weights = load_file(without / "model.safetensors")
+    fewer = {name: tensor for name, tensor in weights.items() if name != "visual_projection.weight"}
+    save_file(fewer, without / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=r"lacks 1 tensors, visual_projection\.weight first"):
+        load(detect(without))
     (without / "model.safetensors").unlink()
     with pytest.raises(DataError, match="transformers cannot load it"):
         load(detect(without))
+    (without / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="holds no vocabulary"):
+        load(detect(without))
+    siglip = saved.openclip(tmp_path / "siglip", "siglip")
+    (siglip / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="holds no vocabulary"):
+        load(detect(siglip))
     facts = json.loads((folder / "preprocessor_config.json").read_text())
     facts["resample"] = 1
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
@@ -133,9 +147,31 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, path)
     with pytest.raises(DataError, match="is not an original CLIP archive"):
         load(Place("openai", str(path), "model"))
-    path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="is not an original CLIP archive"):
-        load(Place("openai", str(path), "model"))
+    for stored, said in (
+        (b"nothing", "is no file of tensors"),
+        (torch.nn.Linear(2, 2), "is no file of tensors"),  # a pickled module, which could run anything
+        ({"vision_model.post_layernorm.bias": torch.zeros(2)}, "tensors of transformers' CLIP"),
+        ({"epoch": 3, "state_dict": {"module.logit_scale": torch.zeros(())}}, "does not say which architecture"),
+    ):
+        if isinstance(stored, bytes):
+            path.write_bytes(stored)
+        else:
+            torch.save(stored, path)
+        with pytest.raises(DataError, match=said):
+            load(Place("openai", str(path), "model"))
+
+
+def test_bare_tensors_are_taken_for_openais_and_it_is_told(tmp_path: Path) -> None:
+    bare, scripted = (
+        saved.openai(tmp_path / f"{name}.pt", scripted=name == "scripted") for name in ("bare", "scripted")
+    )
+    assert any("QuickGELU" in note for note in load(detect(bare)).notes)
+    assert not any("QuickGELU" in note for note in load(detect(scripted)).notes)
+    # A run of open_clip's is refused rather than computed with another activation; the architecture mends it.
+    torch.save({"epoch": 1, "state_dict": torch.load(bare)}, tmp_path / "epoch.pt")
+    with pytest.raises(DataError) as caught:
+        load(detect(tmp_path / "epoch.pt"))
+    assert "--architecture" in caught.value.hint
 
 
 def test_a_library_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError
+from edgeclip.errors import UNAVAILABLE, ConfigError, EdgeclipError, UsageError
 from edgeclip.runtime.sinks.jsonl import JsonlFile, to_file, to_line, to_stdout
 from edgeclip.types import Change, WatchState
 from sinks.picture import decision, frame, setting
@@ -57,6 +57,21 @@ def test_a_file_is_continued_and_each_line_is_there_at_once(tmp_path: Path) -> N
         sink.write(decision(frame(index)), frame(index))
         assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == list(range(index + 1))
         sink.close()
+
+
+def test_a_file_may_be_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    one = len(to_line(decision(frame(100))))
+    for begin in (100, 104, 107):  # restarted twice
+        sink = JsonlFile(f"{path}?max_mb={2.5 * one / 1e6}&keep=2")
+        sink.open()
+        for index in range(begin, {100: 104, 104: 107, 107: 109}[begin]):
+            sink.write(decision(frame(index)), frame(index))
+        sink.close()
+    kept = [file.read_text().splitlines() for file in sorted(tmp_path.iterdir())]
+    assert [[json.loads(line)["frame"] for line in lines] for lines in kept] == [[108], [106, 107], [104, 105]]
+    with pytest.raises(UsageError, match="its options are wrong"):
+        JsonlFile(f"{path}?keep=few")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
