@@ -20,9 +20,7 @@ CARD = "README.md"  # a model card that lies in the bundle's place is carried ov
 
 
 def require_replaceable(out: Path) -> None:
-    """Raises UsageError where `out` holds something that is not a bundle, for it would be lost, and ConfigError where
-    nothing can be written beside it: told before the work."""
-    require_writable(out)
+    """Raises UsageError where `out` holds something that is not a bundle: it would be lost."""
     if out.suffix == ".tar" or not out.exists():
         if out.is_dir():
             raise UsageError(f"{out} is a directory", "give another --out, or remove it")
@@ -36,7 +34,8 @@ def require_replaceable(out: Path) -> None:
 
 
 def require_writable(out: Path) -> None:
-    """Raises ConfigError where the directory that is to hold `out`, or the one it would be made in, takes no file."""
+    """Raises ConfigError where the directory that is to hold `out`, or the one it would be made in, takes no file: told
+    before a build's minutes of work."""
     place = next(folder for folder in out.absolute().parents if folder.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=place):

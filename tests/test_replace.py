@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from edgeclip.errors import ConfigError, UsageError
-from edgeclip.replace import require_replaceable
+from edgeclip.replace import require_replaceable, require_writable
 
 
 def test_a_place_that_takes_no_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file" / "bundle", tmp_path / "file" / "deeper" / "bundle.tar"):
         with pytest.raises(ConfigError, match=f"{tmp_path / 'file'} takes no bundle: Not a directory"):
-            require_replaceable(out)
-    require_replaceable(tmp_path / "new" / "bundle")
+            require_writable(out)
+    require_writable(tmp_path / "new" / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing is left of the trial
 
 

@@ -27,7 +27,7 @@ from edgeclip.build.verify import verify
 from edgeclip.edgetpu import examine, require_compatible
 from edgeclip.errors import EngineError, UsageError
 from edgeclip.progress import Progress, Silent
-from edgeclip.replace import require_replaceable
+from edgeclip.replace import require_replaceable, require_writable
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
 from edgeclip.yamlfile import load_yaml
@@ -84,6 +84,7 @@ def build(
     if edgetpu_compatible:
         order = for_edgetpu(order)
     require_replaceable(order.out)
+    require_writable(order.out)
     aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
         return run(order, progress)
