@@ -316,9 +316,10 @@ class Searcher:
         count = max(0, min(most, int(np.argmax(np.append(left, 0.0) <= 2.0 * allowed))) - 1)
         while count < most:
             agrees = best.agrees is None or best.agrees >= AGREES
-            if (agrees and 1.0 - best.centred.mean <= allowed) or self.late("float fallback"):
+            if agrees and 1.0 - best.centred.mean <= allowed:
                 break
-            count = min(most, max(count + 1, round(count * STEP)))
+            # Without time to find out how many it takes, all that may: a slower engine rather than none.
+            count = most if self.late("float fallback") else min(most, max(count + 1, round(count * STEP)))
             entries = dict(spec.entries)
             for source in (by_name[item.layers] for item in ranked[:count]):
                 entries[source] = msgspec.structs.replace(entries[source], floating=True)

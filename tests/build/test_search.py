@@ -19,7 +19,7 @@ from edgeclip.build.local import Local, outliers
 from edgeclip.build.measure import distance
 from edgeclip.build.quantize import match
 from edgeclip.build.recipe import Search
-from edgeclip.build.search import search, searches
+from edgeclip.build.search import Searcher, search, searches
 from edgeclip.build.sites import Graph, Layer, sites_of
 from edgeclip.build.spec import Spec, quantized
 from edgeclip.build.tflite import Operator
@@ -117,6 +117,21 @@ def test_a_spent_budget_stops_the_search_with_what_it_has(graph: Graph, frames: 
     assert found.out_of_time
     assert [trial.remedy for trial in found.trials] == ["min-max"]
     assert spec.floats() == []
+
+
+class SpentOnRanking(Searcher):
+    def late(self, what: str) -> bool:
+        return what == "float fallback"
+
+
+def test_a_budget_spent_on_ranking_layers_leaves_all_float_that_may_be(graph: Graph, frames: list[np.ndarray]) -> None:
+    """A slower engine rather than one that misses its gate."""
+    sites = sites_of(graph, KINDS)
+    recipe = Search(sensitivity=True, fallback=True, most_float=4, least_int8=0, frames=8)
+    seen = sample(graph, sites, frames[:8], recipe.frames, None)
+    spec, found = SpentOnRanking(graph, sites, seen, recipe, 0.99999, time.monotonic() + 600.0, Silent()).run()
+    assert len(spec.floats()) == 4
+    assert [trial.remedy for trial in found.trials] == ["min-max", f"4 of {len(sites)} sites float"]
 
 
 def test_min_max_alone_is_no_search() -> None:
