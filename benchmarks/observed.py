@@ -21,10 +21,11 @@ LOST = "lost: "
 
 
 class Taken(NamedTuple):
-    """What a process holds at a moment. at_s: of the monotonic clock."""
+    """What a process holds at a moment. at_s: of the monotonic clock. own_mb: of rss_mb, what is no file's."""
 
     at_s: float
     rss_mb: float
+    own_mb: float
     fds: int
     threads: int
 
@@ -65,8 +66,8 @@ class ObservedRun:
         """Raises OSError where the process is gone."""
         place = Path(f"/proc/{self.process.pid}")
         fields = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines() if ":\t" in line)
-        rss_mb = int(fields["VmRSS"].split()[0]) / 1024
-        return Taken(time.monotonic(), rss_mb, len(os.listdir(place / "fd")), int(fields["Threads"]))
+        rss_mb, own_mb = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
+        return Taken(time.monotonic(), rss_mb, own_mb, len(os.listdir(place / "fd")), int(fields["Threads"]))
 
     def stop(self, limit_s: float = 60.0) -> int:
         """SIGTERM, and the exit code."""

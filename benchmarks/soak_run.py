@@ -131,7 +131,7 @@ def judge(seen: Observed, run: ObservedRun, chaos: Chaos, lost: dict[str, int], 
         if not any(begin - 1 <= seen.samples[index].at_s <= end + 8 for _, begin, end in chaos.done)
     ] or late
     frames = np.array([seen.frames[index] for index in late], float)
-    rss_mb = np.array([seen.samples[index].rss_mb for index in late])
+    rss_mb, own_mb = (np.array([getattr(seen.samples[index], name) for index in late]) for name in ("rss_mb", "own_mb"))
     slope = float(np.polyfit(frames, rss_mb, 1)[0]) if np.ptp(frames) else 0.0
     grown_mb = slope * float(np.ptp(frames))
     ages_ms = [age for age, at_s in zip(run.ages_ms, run.captured_s, strict=False) if at_s >= warm_s]
@@ -169,6 +169,7 @@ def judge(seen: Observed, run: ObservedRun, chaos: Chaos, lost: dict[str, int], 
         "age_worst_ms": max(ages_ms),
         "rss_mb_per_million_frames": slope * 1e6,
         "rss_mb": [float(rss_mb.min()), float(np.median(rss_mb)), float(rss_mb.max())],
+        "own_mb": [float(own_mb.min()), float(np.median(own_mb)), float(own_mb.max())],
         "fds_most": max(sample.fds for sample in seen.samples),
         "threads_most": max(sample.threads for sample in seen.samples),
         "metrics": {name: seen.metrics.get(name, 0.0) for name in METRICS},
@@ -202,8 +203,10 @@ def plot(path: Path, seen: Observed, run: ObservedRun, chaos: Chaos) -> None:
     )
     axes[0].axhline(AGE_LIMIT_PERIODS * 1000 / FPS, color="tab:red", linewidth=1)
     axes[0].set_ylabel("frame age, p99, ms")
-    axes[1].plot(hours, [sample.rss_mb for sample in seen.samples])
-    axes[1].set_ylabel("resident memory, MB")
+    axes[1].plot(hours, [sample.rss_mb for sample in seen.samples], label="resident")
+    axes[1].plot(hours, [sample.own_mb for sample in seen.samples], label="of it, no file's")
+    axes[1].set_ylabel("memory, MB")
+    axes[1].legend(loc="center left")
     axes[2].plot(hours, [sample.fds for sample in seen.samples], label="descriptors")
     axes[2].plot(hours, [sample.threads for sample in seen.samples], label="threads")
     axes[2].legend(loc="upper left")
@@ -234,8 +237,9 @@ def report(result: dict[str, Any], seed: int) -> str:
             for name, bound in result["bounds"].items()
         ),
         f"\nFrame age {result['age_p50_ms']:.1f} ms at p50, {result['age_worst_ms']:.0f} ms at worst. Memory "
-        f"{result['rss_mb'][0]:.1f} to {result['rss_mb'][2]:.1f} MB after the warm-up. At most {result['fds_most']} "
-        f"descriptors and {result['threads_most']} threads.",
+        f"{result['rss_mb'][0]:.1f} to {result['rss_mb'][2]:.1f} MB after the warm-up, "
+        f"{result['own_mb'][0]:.1f} to {result['own_mb'][2]:.1f} MB of it its own and the rest pages of files. "
+        f"At most {result['fds_most']} descriptors and {result['threads_most']} threads.",
         f"\nDuplicates (which at-least-once allows): {result['duplicates']}. Its own metrics: "
         + ", ".join(f"{name.removeprefix('edgeclip_')} {value:.0f}" for name, value in result["metrics"].items())
         + ".\n\n![frame age, memory, descriptors and threads, deliveries pending](soak.png)",
@@ -296,7 +300,12 @@ def soak(seconds: float, seed: int, folder: Path, out: Path) -> dict[str, Any]:
     plot(out / "soak.png", seen, run, chaos)
     step = max(1, len(seen.samples) // 200)
     result["samples"] = [
-        {"s": round(sample.at_s - seen.begun_s, 1), "frames": frames, "rss_mb": round(sample.rss_mb, 2)}
+        {
+            "s": round(sample.at_s - seen.begun_s, 1),
+            "frames": frames,
+            "rss_mb": round(sample.rss_mb, 2),
+            "own_mb": round(sample.own_mb, 2),
+        }
         for sample, frames in zip(seen.samples[::step], seen.frames[::step], strict=True)
     ]
     (out / "soak.json").write_text(json.dumps(result, indent=2) + "\n")
