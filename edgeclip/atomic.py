@@ -39,3 +39,10 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def reachable(folder: Path) -> Path:
+    """The folder, or what is there of the way to it, and may be seen: where it can be made, it is made there."""
+    while not os.path.exists(folder):  # Path.exists() raises where a folder on the way may not be looked into
+        folder = folder.parent
+    return folder

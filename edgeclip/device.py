@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeclip.atomic import reachable
 from edgeclip.bundle import open_bundle
 from edgeclip.errors import EdgeclipError
 from edgeclip.runtime.backends import PLAN
@@ -110,13 +111,6 @@ def gstreamer_plugins(used: bool, jetson: bool, has: Callable[[str], bool] | Non
     if any(wanted[element] is None for element in missing):
         remedies.append("sudo apt install nvidia-l4t-gstreamer (JetPack)")
     return Check(name, "warn", f"missing: {', '.join(missing)}", ", and ".join(remedies))
-
-
-def reachable(folder: Path) -> Path:
-    """The folder, or what is there of the way to it, and may be seen."""
-    while not os.path.exists(folder):  # Path.exists() raises where a folder on the way may not be looked into
-        folder = folder.parent
-    return folder
 
 
 def disk(folder: Path) -> Check:

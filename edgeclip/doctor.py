@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from edgeclip import device
+from edgeclip.atomic import reachable
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
 from edgeclip.bundles import policy, signers
 from edgeclip.device import Check
@@ -217,7 +218,7 @@ def cache() -> Check:
         return Check(
             "cache", "warn", "no home directory: text embeddings are not kept", "set EDGECLIP_CACHE=/some/where"
         )
-    there = device.reachable(directory)
+    there = reachable(directory)
     if not os.access(there, os.W_OK | os.X_OK):
         detail = f"{directory} cannot be written: labels are embedded anew at every start"
         return Check("cache", "warn", detail, "set EDGECLIP_CACHE to a directory of yours")

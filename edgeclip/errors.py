@@ -7,6 +7,7 @@ and exits with `exit_code`. Anything else that reaches `cli.main` is a bug and s
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 OK = 0
 USAGE = 2  # argparse's own
@@ -61,11 +62,16 @@ class ConfigError(EdgeclipError):
     exit_code = CONFIGURATION
 
 
-def is_of_system(error: BaseException | None) -> bool:
-    """Whether the system refused what was asked, and not what stands in a file: that may pass without an edit."""
-    while error is not None and not isinstance(error, OSError):
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
         error = error.__cause__
-    return error is not None
+
+
+def is_of_system(error: BaseException) -> bool:
+    """Whether the system refused what was asked, and not what stands in a file: that may pass without an edit."""
+    return any(isinstance(one, OSError) for one in causes(error))
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from edgeclip.atomic import atomic_write, sync_directory
+from edgeclip.atomic import atomic_write, reachable, sync_directory
 from edgeclip.bundle import CHECKSUMS, MANIFEST
 from edgeclip.container import Container, open_container
 from edgeclip.errors import ConfigError, UsageError, reason_of
@@ -36,7 +36,7 @@ def require_replaceable(out: Path) -> None:
 def require_writable(out: Path) -> None:
     """Raises ConfigError where the directory that is to hold `out`, or the one it would be made in, takes no file: told
     before a build's minutes of work."""
-    place = next(folder for folder in out.absolute().parents if folder.exists())
+    place = reachable(out.absolute().parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=place):
             return

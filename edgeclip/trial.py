@@ -18,7 +18,7 @@ import numpy as np
 import edgeclip
 from edgeclip.bundle import Bundle, EngineEntry, open_bundle
 from edgeclip.cuda import NoGpu
-from edgeclip.errors import EdgeclipError
+from edgeclip.errors import EdgeclipError, causes
 from edgeclip.runtime.backends import Backend, candidates, open_engine
 from edgeclip.runtime.backends.plan_target import StalePlan
 from edgeclip.runtime.golden import check_golden
@@ -97,12 +97,7 @@ def run_trial(path: str, file: str, backend_name: str) -> Trial:
 
 def is_missing(error: EdgeclipError) -> bool:
     """Whether a module that is not installed is behind it, or a GPU that is not there."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (ModuleNotFoundError, NoGpu)):
-            return True
-        cause = cause.__cause__
-    return False
+    return any(isinstance(one, (ModuleNotFoundError, NoGpu)) for one in causes(error))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,33 +96,9 @@ def test_going_back_by_request_twice_does_not_go_forth(store: Store, trusted: bo
     assert {one.name: (one.status, one.why) for one in store.listed()}["b-2"] == ("on probation", "")
 
 
-@pytest.mark.parametrize("done", [0, 1])
-def test_going_back_by_request_that_was_cut_off_is_finished(
-    store: Store, done: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.put_in_force("b-2")
-    store.confirm("b-2")
-    links, link = [], store._link
-
-    def cut_off(name: str, to: str | None) -> None:
-        if len(links) == done:
-            raise KeyboardInterrupt
-        links.append(name)
-        link(name, to)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "_link", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            store.roll_back()
-    assert store.begin() == "a-1"
-    assert store.target(PREVIOUS) is None
-    assert {one.name: one.why for one in store.listed()}["b-2"] == "by request"
-
-
-@pytest.mark.parametrize("step", ["state written", "current switched", "previous not", "rollback begun"])
-def test_a_change_that_was_cut_off_is_finished(store: Store, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after kill -9 between two steps: what is in force is whole, and the next one goes on."""
-    links = {"state written": 0, "current switched": 1, "previous not": 1, "rollback begun": 2}[step]
+@contextmanager
+def cut_off_after(links: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The block ends as by kill -9, after so many links were set."""
     done, link = [], store._link
 
     def cut_off(name: str, to: str | None) -> None:
@@ -132,7 +110,28 @@ def test_a_change_that_was_cut_off_is_finished(store: Store, step: str, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(store, "_link", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            _change(store)
+            yield
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_going_back_by_request_that_was_cut_off_is_finished(
+    store: Store, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_in_force("b-2")
+    store.confirm("b-2")
+    with cut_off_after(done, store, monkeypatch):
+        store.roll_back()
+    assert store.begin() == "a-1"
+    assert store.target(PREVIOUS) is None
+    assert {one.name: one.why for one in store.listed()}["b-2"] == "by request"
+
+
+@pytest.mark.parametrize("step", ["state written", "current switched", "previous not", "rollback begun"])
+def test_a_change_that_was_cut_off_is_finished(store: Store, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after kill -9 between two steps: what is in force is whole, and the next one goes on."""
+    links = {"state written": 0, "current switched": 1, "previous not": 1, "rollback begun": 2}[step]
+    with cut_off_after(links, store, monkeypatch):
+        _change(store)
     store.settle()
     wanted = "b-2" if step in ("current switched", "previous not") else "a-1"
     assert store.target(CURRENT) == wanted

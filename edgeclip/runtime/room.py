@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from edgeclip.errors import DISK
+from edgeclip.errors import DISK, causes
 from edgeclip.runtime.journal import ERROR, Notice
 from edgeclip.runtime.notify import sd_notify
 
@@ -18,15 +18,15 @@ FED_S = 5.0  # between two words to the watchdog
 SQLITE_WORDS = ("disk is full", "disk I/O error")  # its codes are told from Python 3.11 on
 
 
-def lacks_room(error: BaseException | None) -> bool:
+def lacks_room(error: BaseException) -> bool:
     """Whether a disk is why a run ended: of `error`, or of what it was raised from."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK:
-            return True
-        if isinstance(error, sqlite3.Error) and any(word in str(error) for word in SQLITE_WORDS):
-            return True
-        error = error.__cause__
-    return False
+    return any(_is_of_disk(one) for one in causes(error))
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return any(word in str(error) for word in SQLITE_WORDS)
+    return isinstance(error, OSError) and error.errno in DISK
 
 
 class Waiting:

@@ -183,7 +183,6 @@ def _check_names(path: str, file: WatchFile, line_of: Callable[..., int]) -> Non
         refuse_reserved(label.name, f"{path}:{line_of('labels', index)}")
     _refuse_doubles(path, "labels", [label.name for label in file.exclusive], folded, line_of)
     names = [watch.name for watch in file.watches]
-    _refuse_doubles(path, "watches", names, folded, line_of)
     _refuse_doubles(path, "watches", names, lambda name: folded(name).replace(" ", "_"), line_of)
 
 

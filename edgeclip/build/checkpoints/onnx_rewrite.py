@@ -52,22 +52,22 @@ def read(path: Path, weights: bool = True) -> onnx.ModelProto:
         if isinstance(error, (MemoryError, KeyboardInterrupt)):
             raise
         raise DataError(f"{path} is not an ONNX model: {error}", "check the path, or export it again") from error
-    put_in_order(model)
+    try:
+        put_in_order(model)
+    except CycleError as error:
+        raise DataError(f"{path}: its graph goes in a circle", "it is damaged: export it again") from error
     return model
 
 
 def put_in_order(model: onnx.ModelProto) -> None:
     """Every node behind those that make its inputs, as ONNX wants it. onnxruntime does without, and converters to half
-    precision leave it at that."""
+    precision leave it at that. Raises CycleError."""
     nodes = list(model.graph.node)
     makers = {output: number for number, node in enumerate(nodes) for output in node.output}
     needs = {number: {makers[name] for name in node.input if name in makers} for number, node in enumerate(nodes)}
     if all(number > need for number, found in needs.items() for need in found):
         return
-    try:
-        rebuild(model, [nodes[number] for number in TopologicalSorter(needs).static_order()])
-    except CycleError as error:
-        raise DataError("the ONNX graph goes in a circle", "it is damaged: export it again") from error
+    rebuild(model, [nodes[number] for number in TopologicalSorter(needs).static_order()])
 
 
 def weight_files(path: Path) -> list[Path]:
