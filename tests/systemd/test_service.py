@@ -5,67 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from machine import OTHER, Machine, cannot
 from rtsp_server import RtspServer
+from shipped import CONFIG, GOOD, INSTALL, configure, override, told, version
 
 pytestmark = [pytest.mark.systemd, pytest.mark.skipif(bool(cannot()), reason=cannot())]
-
-CONFIG = "/etc/edgeclip/edgeclip.yaml"
-GOOD = "source: demo\nwait: true\nbundle: /var/lib/tiny\nlabel: [dog, cat]\n"
-DROP_IN = "/etc/systemd/system/edgeclip.service.d/test.conf"
-INSTALL = ("/opt/edgeclip/bin/edgeclip", "service", "install", "--exec", "/opt/edgeclip/bin/edgeclip")
-
-
-@pytest.fixture(scope="module")
-def machine(tiny_path: Path) -> Iterator[Machine]:
-    with Machine() as machine:
-        machine.run("systemctl", "start", "sysinit.target")  # clears /tmp, as every boot does
-        shutil.copytree(tiny_path, machine.file("/var/lib/tiny"))
-        machine.run(*INSTALL)
-        told(f"on systemd {version(machine)}")
-        yield machine
-
-
-@pytest.fixture(autouse=True)
-def fresh(machine: Machine) -> Iterator[None]:
-    """Each test begins with a good configuration, the unit as it is shipped, and nothing running."""
-    configure(machine, GOOD)
-    machine.forget()
-    yield
-    machine.run("systemctl", "kill", "--signal=KILL", "edgeclip.service", check=False)
-    machine.run("systemctl", "stop", "edgeclip.service", check=False)
-    machine.run("systemctl", "reset-failed", "edgeclip.service", check=False)
-    for left in (DROP_IN, "/opt/edgeclip/extra/sitecustomize.py", "/var/lib/edgeclip/hang"):
-        machine.file(left).unlink(missing_ok=True)
-    machine.run("systemctl", "daemon-reload")
-
-
-def configure(machine: Machine, text: str) -> None:
-    machine.write(CONFIG, text)
-
-
-def override(machine: Machine, *lines: str) -> None:
-    machine.write(DROP_IN, "\n".join(["[Service]", *lines, ""]))
-    machine.run("systemctl", "daemon-reload")
-
-
-def told(figure: str) -> None:
-    print(f"\n  measured: {figure}", file=sys.stderr)
-
-
-def version(machine: Machine) -> str:
-    """Of PID 1 itself, like 247.3-7+deb11u8."""
-    return machine.run("systemctl", "show", "--property=Version", "--value").strip()
 
 
 def test_all_of_systemd_is_the_one_that_was_asked_for(machine: Machine) -> None:
@@ -449,60 +398,3 @@ def test_after_the_deb_its_unit_is_the_one_that_runs(machine: Machine) -> None:
     finally:
         machine.run("rm", "-f", *(f"/usr/lib/{place}" for place in places.values()))
         machine.run(*INSTALL)
-
-
-WHO_TESTS = """
-import os, sys
-if "edgeclip.selftest" in sys.orig_argv:
-    with open("/tmp/tested", "a") as file:
-        print(os.getuid(), sorted(os.getgroups()), file=file)
-"""
-
-
-def test_a_bundle_that_root_installs_is_tested_as_the_service_s_user_and_belongs_to_it(machine: Machine) -> None:
-    edgeclip = "/opt/edgeclip/bin/edgeclip"
-    configure(machine, GOOD.replace("/var/lib/tiny", "current"))
-    machine.write("/opt/edgeclip/extra/sitecustomize.py", WHO_TESTS)
-    said = machine.run(edgeclip, "bundle", "install", "/var/lib/tiny")
-    assert "golden frames pass" in said
-    assert "a service takes it at `systemctl reload edgeclip`" in said
-    ids = machine.run("id", "--user", "edgeclip").strip(), machine.run("id", "--groups", "edgeclip").split()
-    assert machine.file("/tmp/tested").read_text() == f"{ids[0]} {sorted(int(group) for group in ids[1])}\n"
-    foreign = machine.run("find", "/var/lib/edgeclip/bundles", "!", "-user", "edgeclip")
-    assert foreign == ""
-    machine.run("systemctl", "start", "edgeclip.service")
-    assert "on probation" in machine.run(edgeclip, "bundle", "list")
-
-
-def test_a_read_only_state_directory_does_not_stop_a_bundle_on_probation(machine: Machine) -> None:
-    edgeclip = "/opt/edgeclip/bin/edgeclip"
-    configure(machine, GOOD.replace("/var/lib/tiny", "current"))
-    machine.run(edgeclip, "bundle", "install", "/var/lib/tiny")
-    machine.run("mount", "--bind", "/var/lib/edgeclip", "/var/lib/edgeclip")
-    try:
-        machine.run("mount", "-o", "remount,ro,bind", "/var/lib/edgeclip")
-        machine.run("systemctl", "start", "edgeclip.service")
-        assert "Read-only file system" in machine.journal()
-        machine.run("systemctl", "stop", "edgeclip.service")
-        assert machine.property("Result") == "success"
-    finally:
-        machine.run("umount", "/var/lib/edgeclip")
-
-
-def test_a_full_disk_is_waited_for(machine: Machine) -> None:
-    machine.write("/etc/edgeclip/watches.yaml", "watches:\n- name: dog\n  prompts: [a dog]\n")
-    watches = GOOD.replace("label: [dog, cat]", "watch: /etc/edgeclip/watches.yaml")
-    configure(machine, f"{watches}sink: jsonl:/var/lib/edgeclip/events.jsonl\n")
-    machine.run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "/var/lib/edgeclip")
-    try:
-        machine.run("chown", "edgeclip:edgeclip", "/var/lib/edgeclip")
-        machine.run("dd", "if=/dev/zero", "of=/var/lib/edgeclip/fill", "bs=4k", check=False)
-        machine.run("systemctl", "start", "edgeclip.service")
-        assert machine.property("StatusText").startswith("degraded: cannot open the outbox")
-        machine.file("/var/lib/edgeclip/fill").unlink()
-        back_s = machine.wait(lambda: "demo" in machine.property("StatusText"), 60, "it did not go on")
-        told(f"a full disk: deciding {back_s:.0f} s after there was room again")
-        assert machine.property("NRestarts") == "0"
-        machine.run("systemctl", "stop", "edgeclip.service")
-    finally:
-        machine.run("umount", "--lazy", "/var/lib/edgeclip")
