@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,24 @@ def test_a_place_that_takes_no_file_is_told(tmp_path: Path) -> None:
             require_writable(out)
     require_writable(tmp_path / "new" / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing is left of the trial
+
+
+def test_a_place_below_one_that_this_user_may_not_enter_is_told() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        closed = Path(place) / "closed"
+        closed.mkdir(mode=0)
+        Path(place).chmod(0o555)
+        if (child := os.fork()) == 0:  # root may enter everywhere
+            code = 1
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(65534)
+                require_writable(closed / "a" / "bundle")
+            except ConfigError as error:
+                code = 0 if error.message == f"{closed} takes no bundle: Permission denied" else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_is_no_bundle_is_left(tmp_path: Path, tiny_path: Path) -> None:
