@@ -320,7 +320,9 @@ class _Bench:
                 fresh_bank=_nothing,
                 unknown=Unknown(self._null, MISSED),
             )
-            ahead = stack.enter_context(Ahead([feed], lambda: times["preprocess"].of(Preprocessor(facts))))
+            ahead = stack.enter_context(
+                Ahead([feed], lambda scratch: times["preprocess"].of(Preprocessor(facts, scratch)))
+            )
             self._host_fps.append(self._host(ahead))
             pipeline.run(ahead, _never, WARM_UP_FRAMES)
             deadline_s = time.perf_counter() + self._turn_s

@@ -14,6 +14,7 @@ from edgeclip.bundle import Bundle
 from edgeclip.events.event import BundleRef
 from edgeclip.events.log import EventLog, bundle_ref
 from edgeclip.metrics.histogram import Histogram
+from edgeclip.runtime.preprocess import Scratch
 from edgeclip.runtime.supervisor import Supervisor
 from edgeclip.types import Decision, Embeddings, Engine, Frame, Pixels, Sink, TextBank
 
@@ -52,9 +53,11 @@ class Meter:
     def engine(self, engine: Engine) -> Engine:
         return _TimedEngine(engine, self.engine_s)
 
-    def preprocessing(self, make: Callable[[], Callable[[Pixels], Batch]]) -> Callable[[], Callable[[Pixels], Batch]]:
-        def make_timed() -> Callable[[Pixels], Batch]:
-            preprocess, histogram, now = make(), Histogram(), time.perf_counter
+    def preprocessing(
+        self, make: Callable[[Scratch], Callable[[Pixels], Batch]]
+    ) -> Callable[[Scratch], Callable[[Pixels], Batch]]:
+        def make_timed(scratch: Scratch) -> Callable[[Pixels], Batch]:
+            preprocess, histogram, now = make(scratch), Histogram(), time.perf_counter
             self.preprocess_s.append(histogram)
 
             def timed(pixels: Pixels) -> Batch:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from edgeclip.region import WHOLE, Regions
 from edgeclip.runtime.crops import Batch, Crops, Preprocess
+from edgeclip.runtime.preprocess import Scratch
 from edgeclip.types import Frame, Source
 
 SLOTS = 3
@@ -114,18 +115,20 @@ class Lane:
 class Ahead:
     """Use as a context manager, then iterate: frames of all sources as they come, until all have ended.
 
+    make_preprocess: called for each preprocessor, with what those of one thread share.
     regions(): what is cut from the next frame.
     """
 
     def __init__(
         self,
         feeds: Sequence[Feed],
-        make_preprocess: Callable[[], Preprocess],
+        make_preprocess: Callable[[Scratch], Preprocess],
         regions: Callable[[], Regions] = lambda: WHOLE,
     ) -> None:
         self._regions = regions
         self.lanes = [
-            Lane(number, feed, [Crops(make_preprocess()) for _ in range(SLOTS)]) for number, feed in enumerate(feeds)
+            Lane(number, feed, [Crops(make_preprocess(scratch)) for _ in range(SLOTS)])
+            for number, (feed, scratch) in enumerate((feed, Scratch()) for feed in feeds)
         ]
         # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
         self._ready: SimpleQueue[Lane] = SimpleQueue()

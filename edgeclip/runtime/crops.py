@@ -12,8 +12,6 @@ import numpy.typing as npt
 from edgeclip.region import Region, Regions
 from edgeclip.types import Pixels
 
-MOST_CUTS = 64  # that are kept: folders of pictures have many sizes
-
 Batch = npt.NDArray[np.uint8]  # [R, H, W, 3] RGB
 Preprocess = Callable[[Pixels], Batch]  # pixels -> [1, H, W, 3], in its own buffer
 
@@ -28,8 +26,8 @@ class Crops:
     def __init__(self, preprocess: Preprocess) -> None:
         self._preprocess = preprocess
         self._batch: Batch = np.empty((0, 0, 0, 3), np.uint8)
-        self._cuts: dict[tuple[int, int, Region], _Cut] = {}
-        self._for: Regions = ()
+        self._cuts: list[_Cut | None] = []  # as the regions are, for frames of one size
+        self._for: tuple[Regions, tuple[int, ...]] = ((), ())
 
     def __call__(self, pixels: Pixels, regions: Regions) -> Batch:
         whole = self._preprocess(pixels)
@@ -37,19 +35,17 @@ class Crops:
             return whole
         if self._batch.shape != (len(regions), *whole.shape[1:]):
             self._batch = np.empty((len(regions), *whole.shape[1:]), np.uint8)
-        if regions is not self._for or len(self._cuts) > MOST_CUTS:
-            self._for, self._cuts = regions, {}
         self._batch[0] = whole[0]
-        height, width = pixels.shape[:2]
-        for row, region in enumerate(regions):
-            if region is None:
-                continue
-            key = (height, width, region)
-            cut = self._cuts.get(key)
-            if cut is None:
-                rows, columns = whole.shape[1:3]
-                cut = self._cuts[key] = cut_of(height, width, region, columns / rows)
-            self._batch[row] = self._preprocess(cut.apply(pixels))[0]
+        for_regions, for_shape = self._for
+        if regions is not for_regions or pixels.shape != for_shape:
+            (height, width), (rows, columns) = pixels.shape[:2], whole.shape[1:3]
+            self._cuts = [
+                None if region is None else cut_of(height, width, region, columns / rows) for region in regions
+            ]
+            self._for = regions, pixels.shape
+        for row, cut in enumerate(self._cuts):
+            if cut is not None:
+                self._batch[row] = self._preprocess(cut.apply(pixels))[0]
         return self._batch
 
 

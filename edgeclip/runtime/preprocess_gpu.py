@@ -17,12 +17,13 @@ from edgeclip.bundle import Preprocess
 from edgeclip.cuda import Address, Cuda, Kernel, Pinned, Stream
 from edgeclip.errors import DataError, EngineError
 from edgeclip.nvrtc import compile_source
-from edgeclip.runtime.preprocess import PLANS, Batch, Preprocessor, filter_weights, placement
+from edgeclip.runtime.preprocess import Batch, Preprocessor, filter_weights, placement
 from edgeclip.types import Pixels
 
 SOURCE = Path(__file__).with_name("resize.cu")
 KERNEL = "edgeclip_resize"
 BLOCK = (16, 16)
+PLANS = 16  # input sizes whose memory is kept on the GPU
 PROBE = (3, 4)  # times the engine's input: shrunk, and not so far that the host would halve it first
 MOST_APART = 1  # grey levels: what rounding may do
 

@@ -30,7 +30,7 @@ from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.labelbank import load_bank
 from edgeclip.runtime.pace import Summary
 from edgeclip.runtime.pipeline import Pipeline, Track
-from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.runtime.preprocess import Preprocessor, Scratch
 from edgeclip.runtime.sinks import make_sink
 from edgeclip.runtime.sinks.setting import Setting
 from edgeclip.runtime.supervisor import Supervisor
@@ -169,17 +169,17 @@ def _image_engine(bundle: Bundle, config: Config, notify: Callable[[str], None])
         return bundle, load(bundle)
 
 
-def _preprocessing(facts: Preprocess, config: Config, stack: ExitStack) -> Callable[[], MakeBatch]:
+def _preprocessing(facts: Preprocess, config: Config, stack: ExitStack) -> Callable[[Scratch], MakeBatch]:
     """What makes a preprocessor; those on the GPU are closed with `stack`."""
     if not config.gpu_preprocess:
-        return lambda: Preprocessor(facts)
+        return functools.partial(Preprocessor, facts)
     from edgeclip.cuda import first_gpu
     from edgeclip.runtime.preprocess_gpu import GpuPreprocessor, compile_kernel
 
     cuda = first_gpu()
     binary = compile_kernel(cuda)
 
-    def make() -> MakeBatch:
+    def make(_: Scratch) -> MakeBatch:
         preprocessor = GpuPreprocessor(facts, cuda, binary)
         stack.callback(preprocessor.close)
         return preprocessor

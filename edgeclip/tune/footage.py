@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,9 @@ class Reader:
                 for feed in feeds:
                     stack.enter_context(feed)
                 over_s = time.monotonic() + 60.0 * minutes if minutes is not None else float("inf")
-                ahead = stack.enter_context(Ahead(feeds, self._preprocess, lambda: self._bank.regions))
+                ahead = stack.enter_context(
+                    Ahead(feeds, partial(Preprocessor, self._facts), lambda: self._bank.regions)
+                )
                 for prepared in ahead.frames(lambda: stop() or time.monotonic() >= over_s):
                     rows = self._run(prepared.batch)
                     self._check(prepared.batch, rows)
@@ -131,9 +134,6 @@ class Reader:
                     yield prepared.lane, prepared.frame, rows, prepared.regions
 
         return [feed.source for feed in feeds], frames()
-
-    def _preprocess(self) -> Preprocessor:
-        return Preprocessor(self._facts)
 
     def _clock_ns(self, frame: Frame, source: Source) -> int:
         """As a run counts: a film has its own time. Pictures are as far apart as --fps says."""

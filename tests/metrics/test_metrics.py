@@ -22,6 +22,7 @@ from edgeclip.metrics.meter import Meter
 from edgeclip.metrics.server import MetricsServer
 from edgeclip.runtime.backends import load_engine
 from edgeclip.runtime.board import Board
+from edgeclip.runtime.preprocess import Scratch
 from edgeclip.runtime.sources.demo import Demo
 from edgeclip.runtime.supervisor import Supervisor
 
@@ -60,7 +61,7 @@ def test_a_run_from_its_start_to_its_figures(tiny: Bundle, tmp_path: Path) -> No
         assert get(server, "/readyz") == (503, "no decision yet\n")
 
         timed, fresh = meter.engine(engine), meter.deciding(lambda: None)
-        preprocess = meter.preprocessing(lambda: lambda pixels: np.zeros((1, 32, 32, 3), np.uint8))()
+        preprocess = meter.preprocessing(lambda _: lambda pixels: np.zeros((1, 32, 32, 3), np.uint8))(Scratch())
         (sink,) = meter.around([log])
         for index in range(3):
             one = frame(index)

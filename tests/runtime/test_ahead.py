@@ -11,6 +11,7 @@ import pytest
 
 from edgeclip.errors import SourceError
 from edgeclip.runtime.ahead import Ahead, Batch, Lane
+from edgeclip.runtime.preprocess import Scratch
 from edgeclip.types import Frame, Pixels
 
 
@@ -38,7 +39,7 @@ class Feed:
 class Preprocess:
     """Fills a buffer of its own, as the real one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: Scratch) -> None:
         self._buffer = np.zeros((1, 2, 2, 3), np.uint8)
 
     def __call__(self, pixels: Pixels) -> Batch:
@@ -260,7 +261,7 @@ def test_a_failing_preprocess_reaches_the_frame_loop() -> None:
     def broken(pixels: Pixels) -> Batch:
         raise ValueError("no such size")
 
-    with Ahead([Feed(3)], lambda: broken) as ahead, pytest.raises(ValueError, match="no such size"):
+    with Ahead([Feed(3)], lambda _: broken) as ahead, pytest.raises(ValueError, match="no such size"):
         next(ahead.frames(never))
 
 

@@ -59,7 +59,7 @@ def seen_beside(dead: str, limit_s: float = 15.0) -> dict[str, int]:
         return min(seen["yard"], seen["door"]) >= 40 or time.monotonic() > end_s
 
     try:
-        with Ahead(feeds, lambda: copied) as ahead:
+        with Ahead(feeds, lambda _: copied) as ahead:
             for prepared in ahead.frames(over):
                 time.sleep(0.005)  # the engine
                 seen[prepared.frame.source] += 1

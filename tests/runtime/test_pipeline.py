@@ -138,7 +138,7 @@ def ran(
         self_test=self_test,
         fresh_bank=fresh_bank,
     )
-    with Ahead(feeds, lambda: batch_of) as ahead:
+    with Ahead(feeds, lambda _: batch_of) as ahead:
         return pipeline.run(ahead, stop, max_frames)
 
 
@@ -294,7 +294,7 @@ def overlapped(
         self_test=int,
         fresh_bank=lambda: None,
     )
-    with Ahead([Pictures(list(range(30)))], lambda: preprocess) as ahead:
+    with Ahead([Pictures(list(range(30)))], lambda _: preprocess) as ahead:
         pipeline.run(ahead, lambda: False)
     assert [frame.index for frame in kept.frames] == list(range(30))
 
@@ -371,7 +371,7 @@ def watched(
         watching=watching,
         unknown=unknown,
     )
-    with Ahead([feed], lambda: batch_of, lambda: watching.regions) as ahead:
+    with Ahead([feed], lambda _: batch_of, lambda: watching.regions) as ahead:
         pipeline.run(ahead, lambda: False)
 
 

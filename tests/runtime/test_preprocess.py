@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from edgeclip.build.reference_preprocess import SIZES, parity, reference, resized
 from edgeclip.bundle import Preprocess
 from edgeclip.errors import DataError
-from edgeclip.runtime.preprocess import PLANS, SMALL_PRODUCT, Preprocessor, filter_weights, placement
+from edgeclip.runtime.preprocess import PLANS, SMALL_PRODUCT, Preprocessor, Scratch, filter_weights, placement
 from edgeclip.types import Embeddings, Pixels
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
@@ -136,6 +137,35 @@ def test_many_sizes_in_turn_give_what_each_gives_alone() -> None:
         assert (preprocess(pixels) == Preprocessor(facts((24, 24)))(pixels)).all()
 
 
+def test_pictures_of_other_sizes_leave_no_memory_behind() -> None:
+    """A camera comes back with another resolution, again and again: what the largest needs is all that is kept."""
+    wanted, random = facts((112, 112)), np.random.default_rng(0)
+    largest = random.integers(0, 256, (720, 1280, 3), np.uint8)
+    others = [random.integers(0, 256, (300 + 8 * n, 500 + 8 * n, 3), np.uint8) for n in range(12)]
+    Preprocessor(wanted)(largest)  # what numpy and OpenCV keep themselves
+    tracemalloc.start()
+    try:
+        preprocess = Preprocessor(wanted)
+        preprocess(largest)
+        one = tracemalloc.get_traced_memory()[0]
+        for pixels in others:
+            preprocess(pixels)
+        assert tracemalloc.get_traced_memory()[0] - one < one / 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_preprocessors_of_one_thread_share_their_memory_and_disturb_no_batch() -> None:
+    scratch, random = Scratch(), np.random.default_rng(0)
+    preprocessors = [Preprocessor(facts((24, 24)), scratch) for _ in range(3)]
+    sizes = [(40, 30), (30, 40), (400, 300), (24, 24), (700, 900), (40, 30)]  # the memory grows on the way, twice
+    for size in sizes:
+        pictures = [random.integers(0, 256, (*size, 3), np.uint8) for _ in preprocessors]
+        batches = [preprocess(pixels) for preprocess, pixels in zip(preprocessors, pictures, strict=True)]
+        for batch, pixels in zip(batches, pictures, strict=True):
+            assert (batch == Preprocessor(facts((24, 24)))(pixels)).all()
+
+
 @pytest.mark.parametrize(
     ("pixels", "complaint"),
     [
@@ -189,7 +219,7 @@ def test_no_product_is_large_enough_to_wake_other_threads() -> None:
     """OpenBLAS's workers would spin on the cores that the engine needs."""
     from edgeclip.runtime import preprocess
 
-    plan = preprocess._Plan(1080, 1920, facts((224, 224)))
+    plan = preprocess._Plan(1080, 1920, facts((224, 224)), Scratch())
     for weights, band, result in [*plan._products, *plan._turned_products]:
         assert weights.shape[0] * weights.shape[1] * band.shape[1] <= SMALL_PRODUCT + weights.size
         assert result.shape == (weights.shape[0], band.shape[1])

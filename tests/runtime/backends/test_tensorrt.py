@@ -21,6 +21,7 @@ from edgeclip.runtime import service
 from edgeclip.runtime.backends import load_engine, plan_target, tensorrt
 from edgeclip.runtime.backends.plan_target import DeviceFacts, StalePlan
 from edgeclip.runtime.backends.tensorrt import TensorRTEngine
+from edgeclip.runtime.preprocess import Scratch
 
 pytestmark = needs_compiler
 TARGET = Target("tensorrt", "10.3.0", "sm_87", "36.4.0")
@@ -214,7 +215,7 @@ def test_frames_are_preprocessed_on_the_gpu_where_that_is_asked_for(monkeypatch:
     facts = Preprocess((32, 32), "shortest", "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     with ExitStack() as stack:
-        here = service._preprocessing(facts, Config(), stack)()
-        there = service._preprocessing(facts, Config(gpu_preprocess=True), stack)()
+        here = service._preprocessing(facts, Config(), stack)(Scratch())
+        there = service._preprocessing(facts, Config(gpu_preprocess=True), stack)(Scratch())
         assert isinstance(there, preprocess_gpu.GpuPreprocessor)
         assert np.abs(here(picture).astype(np.int16) - there(picture)).max() <= 1
