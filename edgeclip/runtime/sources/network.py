@@ -18,7 +18,14 @@ from edgeclip.types import Pixels
 # every reconnect. Five tell it as well. The first option is OpenCV's own default. A user's setting stands.
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|fpsprobesize;5")
 DAMAGE_S = 1.0
+TRIES = 3  # openings in all, for two that say the same size
+SMALLEST_SIDE, LONGEST_SHAPE = 64, 4.0  # pixels, and times as long as wide: anything else is looked at twice
 DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some hundreds of packets
+
+
+Size = tuple[int, int]  # width, height
+
+_last_sizes: dict[str, Size] = {}  # of each address, when it was opened last: a lost camera is opened anew, by another
 
 
 class NetworkStream:
@@ -28,7 +35,9 @@ class NetworkStream:
     holds a frame back, and on a silent stream hands that old frame on after another read_timeout_s, so a loss looks
     like a slow stream. With one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in
     hardware (gst:).
-    When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened.
+    When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened. A stream that
+    is damaged at that moment may give any (16 x 144 was seen), and all pictures would then be scaled to that: one that
+    is not the last opening's, or no camera's, holds only where a second opening gives it too.
     """
 
     live = True
@@ -51,10 +60,20 @@ class NetworkStream:
             raise SourceError(f"{self.name}: the host is missing", "write rtsp://HOST[:PORT]/PATH")
 
     def open(self) -> None:
-        self._capture = opened(self._url, cv2.CAP_FFMPEG, self._settings)
-        if self._capture is None:
-            raise SourceError(*why(self._url, self.name))
-        self.fps = nominal_fps(self._capture)
+        last = _last_sizes.get(self._url)
+        likely = {last}
+        for _ in range(TRIES):
+            capture = self._capture = opened(self._url, cv2.CAP_FFMPEG, self._settings)
+            if capture is None:
+                raise SourceError(*why(self._url, self.name))
+            size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            if size in likely or (last is None and _is_a_cameras(size)):
+                _last_sizes[self._url] = size
+                self.fps = nominal_fps(capture)
+                return
+            self.close()
+            likely.add(size)
+        raise SourceError(f"{self.name}: every opening gives another resolution; the stream is damaged")
 
     def read(self) -> Pixels:
         """The next picture. A damaged packet fails one read of OpenCV's, as a lost connection does: it is read on, for
@@ -72,3 +91,7 @@ class NetworkStream:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+def _is_a_cameras(size: Size) -> bool:
+    return min(size) >= SMALLEST_SIDE and max(size) <= LONGEST_SHAPE * min(size)

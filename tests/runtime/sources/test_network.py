@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 from mjpeg_server import MjpegServer
-from rtsp_server import RtspServer
+from rtsp_server import RtspServer, moving_bar
 
 from edgeclip.errors import SourceError
+from edgeclip.runtime.sources import network
 from edgeclip.runtime.sources.capture import next_picture
 from edgeclip.runtime.sources.network import NetworkStream
 
@@ -131,3 +133,42 @@ def test_a_picture_that_opencv_chokes_on_is_a_loss_and_ends_nothing() -> None:
             raise cv2.error("(-215:Assertion failed) buf.checkVector(1, CV_8U) > 0 in function 'imdecode_'")
 
     assert next_picture(Choking()) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seen_before", [(320, 240), None])
+def test_a_resolution_that_only_damage_gave_is_not_believed(
+    rtsp: RtspServer, monkeypatch: pytest.MonkeyPatch, seen_before: tuple[int, int] | None
+) -> None:
+    """Else all of a sound stream would be scaled to it, until it is lost again."""
+    really_opened, openings = network.opened, []
+
+    class Damaged(NamedTuple):
+        capture: cv2.VideoCapture
+
+        def get(self, _: int) -> float:
+            return 16.0
+
+        def release(self) -> None:
+            self.capture.release()
+
+    def opened(*arguments: Any) -> Any:
+        openings.append(really_opened(*arguments))
+        return Damaged(openings[0]) if len(openings) == 1 else openings[-1]
+
+    monkeypatch.setattr(network, "opened", opened)
+    monkeypatch.setattr(network, "_last_sizes", {rtsp.url: seen_before} if seen_before else {})
+    source = NetworkStream(rtsp.url)
+    open_and_read(source)
+    assert source.read().shape == (240, 320, 3)
+    assert len(openings) == 2
+    source.close()
+
+
+def test_a_camera_that_comes_back_with_another_resolution_is_believed_at_its_second_opening() -> None:
+    with RtspServer(lambda index: moving_bar(index, 640, 360)) as server:
+        source = NetworkStream(server.url)
+        network._last_sizes[server.url] = (320, 240)
+        open_and_read(source)
+        assert source.read().shape == (360, 640, 3)
+        assert network._last_sizes[server.url] == (640, 360)
+        source.close()
