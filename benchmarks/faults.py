@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from observed import LOST, ObservedRun, percentile
-from rtsp_server import RtspServer, moving_bar
+from rtsp_server import Picture, RtspServer, moving_bar
 
 from edgeclip.runtime.outage import STEADY_S
 
@@ -66,6 +66,7 @@ def faults(gone_s: float) -> list[Fault]:
         Fault("drop", RtspServer.drop, lambda server: None, 0.0, True),
         Fault("garbage", put(noise=1.0), put(noise=0.0), 7.0, True),
         Fault("resolution change", put(picture_at=larger), put(picture_at=moving_bar), 3.0, False),
+        Fault("comes back with another one", comes_back_with(larger), comes_back_with(moving_bar), 5.0, True),
         Fault("duplicate-frame flood", put(frozen=True), put(frozen=False), 7.0, True),
         Fault("slow camera, 1 fps", put(fps=1), put(fps=25), 7.0, False),
         Fault(f"comes and goes for {gone_s:g} s", put(drop_every_s=6.0), put(drop_every_s=0.0), gone_s, True),
@@ -73,7 +74,15 @@ def faults(gone_s: float) -> list[Fault]:
     ]
 
 
-def larger(index: int) -> object:
+def comes_back_with(picture_at: Callable[[int], Picture]) -> Act:
+    def act(server: RtspServer) -> None:
+        server.picture_at = picture_at
+        server.drop()
+
+    return act
+
+
+def larger(index: int) -> Picture:
     return moving_bar(index, 640, 360)
 
 
