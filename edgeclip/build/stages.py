@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 
 from edgeclip.build.calibrate import calibrate
 from edgeclip.build.compile import PlanFiles, aims_for, compile_plans, load_plans
-from edgeclip.build.export import export, graphs_for, load_facts
+from edgeclip.build.export import Exported, export, graphs_for, load_facts
 from edgeclip.build.frames import frames_of
 from edgeclip.build.order import Order, code_digest, place_digest, resolve, tool_versions
 from edgeclip.build.pack import pack
@@ -30,6 +30,7 @@ from edgeclip.progress import Progress, Silent
 from edgeclip.replace import require_replaceable, require_writable
 from edgeclip.runtime.labels import parse_labels
 from edgeclip.runtime.preprocess import Preprocessor
+from edgeclip.types import Label, Pixels
 from edgeclip.yamlfile import load_yaml
 
 LOG = "export.log"
@@ -87,7 +88,7 @@ def build(
     require_writable(order.out)
     aims_for(order.targets)  # raises where TensorRT or its GPU is missing, before anything is done
     with exclusive(order.work):
-        return run(order, progress)
+        return _Build(order, progress).run()
 
 
 def for_edgetpu(order: Order) -> Order:
@@ -105,98 +106,133 @@ def require_tools() -> None:
         raise EngineError(f"a build needs {', '.join(missing)}, not installed here", "pip install 'edgeclip[build]'")
 
 
-def run(order: Order, progress: Progress) -> BuildResult:
-    sampling = order.plan.sampling
-    labels = parse_labels(order.labels) if order.labels else ()
-    frames = frames_of(order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed)  # refused before any work
-    graphs = graphs_for(order.targets, texts=not order.place.text_bank)
-    steps = Steps(order.work, progress)
-    made_from: dict[str, Any] = {"tools": tool_versions()}
+class _Build:
+    """One order, step by step. Every step also depends on what those before it were made from, and on what they made
+    of it: a search that is run again may end elsewhere."""
 
-    def step(stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
-        """Every step also depends on what those before it were made from, and on what they made of it: a search that
-        is run again may end elsewhere."""
+    def __init__(self, order: Order, progress: Progress) -> None:
+        self._order, self._progress = order, progress
+        self._steps = Steps(order.work, progress)
+        self._made_from: dict[str, Any] = {"tools": tool_versions()}
+
+    def run(self) -> BuildResult:
+        sampling = self._order.plan.sampling
+        # What it names is read now: refused before any work.
+        labels = parse_labels(self._order.labels) if self._order.labels else ()
+        frames = frames_of(self._order.calibration, FRAMES_PER_WANTED * sampling.frames, sampling.seed)
+        exported_in = self._export()
+        exported = load_facts(exported_in)
+        self._suit(exported_in)
+        calibrated_in = self._calibrate(frames, exported, exported_in)
+        quantized_in = self._quantize(exported_in, calibrated_in)
+        verified_in = self._verify(labels, exported, exported_in, calibrated_in, quantized_in)
+        report = load_report(verified_in)
+        plans = self._compile(report, quantized_in)
+        self._progress.stage("pack", 1)
+        changed = pack(self._order, exported, report, exported_in, quantized_in, verified_in, plans)
+        self._progress.note(f"{self._order.out}: {'written' if changed else 'already the same'}")
+        self._progress.done()
+        return BuildResult(self._order.out, report, changed, tuple(self._steps.skipped), self._steps.seconds)
+
+    def _step(self, stage: str, total: int | None, make: Callable[[Path], object], **inputs: object) -> Path:
+        made_from = self._made_from
         made_from.update(inputs)
         made_from[f"{stage} code"] = code_digest(stage)
-        directory = steps.run(stage, made_from, total, make)
-        made_from[f"{stage} made"] = steps.made[stage]
+        directory = self._steps.run(stage, made_from, total, make)
+        made_from[f"{stage} made"] = self._steps.made[stage]
         return directory
 
-    exported_in = step(
-        "export",
-        len(graphs),
-        lambda directory: export(order.place, graphs, directory, order.work / LOG, progress),
-        checkpoint=order.checkpoint_digest(),
-        place=order.place_facts(),
-        graphs=graphs,
-    )
-    exported = load_facts(exported_in)
-    if order.plan.open:
-        name, chosen = suited(exported_in / "image.onnx")
-        order = replace(order, plan=msgspec.structs.replace(order.plan, quantization=chosen))
-        progress.note(f"quantized by calibration/{name}, which suits its graph")
-    plan, quantization = order.plan, order.plan.quantization
-    searching = searches(quantization.search)
-    calibrated_in = step(
-        "calibrate",
-        None,
-        lambda directory: calibrate(
-            frames,
-            order.calibration,
-            Preprocessor(exported.preprocess),
-            sampling,
-            None if searching else quantization.onnx,
-            quantization.tflite,
-            exported_in,
-            directory,
-            progress,
-        ),
-        calibration=place_digest(order.calibration),
-        sampling=msgspec.to_builtins(sampling),
-        observed=() if searching else quantization.onnx.multiply,
-        static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
-    )
-    quantized_in = step(
-        "quantize",
-        None,
-        lambda directory: quantize(exported_in, calibrated_in, quantization, order.budget_minutes, directory, progress),
-        tflite=msgspec.to_builtins(quantization.tflite),
-        onnx=msgspec.to_builtins(quantization.onnx),
-        search=msgspec.to_builtins(quantization.search),
-        budget=order.budget_minutes,
-        **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
-    )
-    if EDGE_TPU in quantization.tflite.runtimes and (quantized_in / STATIC_FILE).exists():
-        findings = examine(quantized_in / STATIC_FILE)
-        require_compatible(findings)
-        progress.note(findings.lines()[0])
-    verified_in = step(
-        "verify",
-        None,
-        lambda directory: verify(
-            order, exported, labels, exported_in, calibrated_in, quantized_in, directory, progress
-        ),
-        name=plan.recipe.name,
-        formats=sorted({"tflite", "onnx"} & set(order.targets)),  # in which float may be the one that is kept
-        gates=msgspec.to_builtins(quantization.gates),
-        data=place_digest(str(order.data)) if order.data else "",
-        labels=[(label.name, label.prompts) for label in labels],
-        golden=place_digest(order.golden),
-        openvino=importlib.util.find_spec("openvino") is not None,
-    )
-    report = load_report(verified_in)
-    plans: list[PlanFiles] = []
-    aims = aims_for(order.targets)
-    if aims:
-        compiled_in = step(
+    def _export(self) -> Path:
+        order, progress = self._order, self._progress
+        graphs = graphs_for(order.targets, texts=not order.place.text_bank)
+        return self._step(
+            "export",
+            len(graphs),
+            lambda directory: export(order.place, graphs, directory, order.work / LOG, progress),
+            checkpoint=order.checkpoint_digest(),
+            place=order.place_facts(),
+            graphs=graphs,
+        )
+
+    def _suit(self, exported_in: Path) -> None:
+        """Where the recipe leaves the quantization open, take the one that suits the graph."""
+        if self._order.plan.open:
+            name, chosen = suited(exported_in / "image.onnx")
+            plan = msgspec.structs.replace(self._order.plan, quantization=chosen)
+            self._order = replace(self._order, plan=plan)
+            self._progress.note(f"quantized by calibration/{name}, which suits its graph")
+
+    def _calibrate(self, frames: Iterator[Pixels], exported: Exported, exported_in: Path) -> Path:
+        order, progress = self._order, self._progress
+        sampling, quantization = order.plan.sampling, order.plan.quantization
+        searching = searches(quantization.search)
+        return self._step(
+            "calibrate",
+            None,
+            lambda directory: calibrate(
+                frames,
+                order.calibration,
+                Preprocessor(exported.preprocess),
+                sampling,
+                None if searching else quantization.onnx,
+                quantization.tflite,
+                exported_in,
+                directory,
+                progress,
+            ),
+            calibration=place_digest(order.calibration),
+            sampling=msgspec.to_builtins(sampling),
+            observed=() if searching else quantization.onnx.multiply,
+            static_frames=quantization.tflite.static_frames if "static" in quantization.tflite.schemes else 0,
+        )
+
+    def _quantize(self, exported_in: Path, calibrated_in: Path) -> Path:
+        """Raises DataError for what is to run on an Edge TPU and would not."""
+        budget, progress = self._order.budget_minutes, self._progress
+        quantization = self._order.plan.quantization
+        quantized_in = self._step(
+            "quantize",
+            None,
+            lambda directory: quantize(exported_in, calibrated_in, quantization, budget, directory, progress),
+            tflite=msgspec.to_builtins(quantization.tflite),
+            onnx=msgspec.to_builtins(quantization.onnx),
+            search=msgspec.to_builtins(quantization.search),
+            budget=budget,
+            **({"gate": quantization.gates.centred_cosine} if quantization.search.fallback else {}),
+        )
+        if EDGE_TPU in quantization.tflite.runtimes and (quantized_in / STATIC_FILE).exists():
+            findings = examine(quantized_in / STATIC_FILE)
+            require_compatible(findings)
+            progress.note(findings.lines()[0])
+        return quantized_in
+
+    def _verify(
+        self, labels: Sequence[Label], exported: Exported, exported_in: Path, calibrated_in: Path, quantized_in: Path
+    ) -> Path:
+        order, progress = self._order, self._progress
+        return self._step(
+            "verify",
+            None,
+            lambda directory: verify(
+                order, exported, labels, exported_in, calibrated_in, quantized_in, directory, progress
+            ),
+            name=order.plan.recipe.name,
+            formats=sorted({"tflite", "onnx"} & set(order.targets)),  # in which float may be the one that is kept
+            gates=msgspec.to_builtins(order.plan.quantization.gates),
+            data=place_digest(str(order.data)) if order.data else "",
+            labels=[(label.name, label.prompts) for label in labels],
+            golden=place_digest(order.golden),
+            openvino=importlib.util.find_spec("openvino") is not None,
+        )
+
+    def _compile(self, report: Report, quantized_in: Path) -> list[PlanFiles]:
+        aims = aims_for(self._order.targets)
+        if not aims:
+            return []
+        compiled_in = self._step(
             "compile",
             None,
-            lambda directory: compile_plans(report.kept(), aims, quantized_in, directory, progress),
+            lambda directory: compile_plans(report.kept(), aims, quantized_in, directory, self._progress),
             compilers=[(aim.library.runtime, aim.library.version, aim.archs) for aim in aims],
         )
-        plans = load_plans(compiled_in)
-    progress.stage("pack", 1)
-    changed = pack(order, exported, report, exported_in, quantized_in, verified_in, plans)
-    progress.note(f"{order.out}: {'written' if changed else 'already the same'}")
-    progress.done()
-    return BuildResult(order.out, report, changed, tuple(steps.skipped), steps.seconds)
+        return load_plans(compiled_in)
