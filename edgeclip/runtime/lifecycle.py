@@ -14,7 +14,7 @@ from edgeclip.runtime.heartbeat import Heartbeat
 from edgeclip.runtime.journal import ERROR, Notice
 from edgeclip.runtime.notify import is_managed, sd_notify
 from edgeclip.runtime.pace import Summary, Tally
-from edgeclip.runtime.probation import watch_bundle
+from edgeclip.runtime.probation import Watch, watch_bundle
 from edgeclip.runtime.reload import Reload
 from edgeclip.runtime.room import Waiting, lacks_room
 from edgeclip.runtime.service import rehearse, serve
@@ -38,77 +38,109 @@ def run_for_months(
     one before; so does a configuration that was accepted and yet does not come up. Under a service manager room on a
     full disk is waited for.
     """
-    config, before, waiting = load(), None, Waiting()
+    config = load()
     stop.drain_timeout_s = config.drain_timeout_s
     if stop():
         return Tally().summary(())
     check_files(config)  # before a bundle on probation could be blamed for them
-    heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
     if config.recompile:
         sd_notify(f"EXTEND_TIMEOUT_USEC={COMPILING_USEC}")
-
-    def refused(error: Exception) -> None:
-        heartbeat.refused = told(error)
-        notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
-
-    def accept() -> Config:
-        fresh = load()
-        rehearse(fresh, stdout, notify)
-        return fresh
-
-    reload, managed = Reload(accept, refused), is_managed()
     with Feeds(notify) as feeds:
+        return _Months(config, load, stdout, notify, stop, hang_up, feeds).run()
 
-        def over() -> bool:
-            stop.starting = False
-            if stop():
-                sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
-                return True
-            heartbeat.turn()
-            if not heartbeat.ready:
-                return False  # a reload would tell the manager that it is
-            if managed and config.wait:
-                feeds.check_help()
-            if hang_up.take():
-                reload.ask()
-            return reload.look()
 
+class _Months:
+    """config, before: in force, and what it took the place of where that may still be gone back to."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        stdout: TextIO,
+        notify: Callable[[str], None],
+        stop: StopSignals,
+        hang_up: ReloadSignal,
+        feeds: Feeds,
+    ) -> None:
+        self._config = config
+        self._before: Config | None = None
+        self._load, self._stdout, self._notify, self._feeds = load, stdout, notify, feeds
+        self._stop, self._hang_up = stop, hang_up
+        self._heartbeat = Heartbeat(ready_timeout_s=config.ready_timeout_s)
+        self._reload, self._managed, self._waiting = Reload(self._accept, self._refused), is_managed(), Waiting()
+
+    def run(self) -> Summary:
+        stop, heartbeat = self._stop, self._heartbeat
         stop.starting = True
         while True:
+            config = self._config
             stop.drain_timeout_s = config.drain_timeout_s
             gc.collect()  # what the run before left in cycles: few objects, and so long overlooked, but large ones
-            trial = watch_bundle(config.bundle, config.probation_s, notify)
+            trial = watch_bundle(config.bundle, config.probation_s, self._notify)
             try:
-                summary = serve(config, stdout, notify, over, heartbeat, trial, feeds)
+                summary = serve(config, self._stdout, self._notify, self._over, heartbeat, trial, self._feeds)
             except StoppedInStart:
                 trial.ended()
                 return Tally().summary(())
             except (EdgeclipError, OSError) as error:
-                if trial.failed(error) and not stop():
-                    heartbeat.start_again(config.ready_timeout_s)
-                    continue
-                if before is None or heartbeat.decided or stop():
-                    if not managed or stop() or not lacks_room(error):
-                        raise
-                    waiting.wait(told(error), stop, notify)
-                    if stop():
-                        return Tally().summary(())
-                    heartbeat.start_again(config.ready_timeout_s)
-                    heartbeat.end()  # the watchdog gives the next try its time
-                    continue
-                notify(Notice(f"the new configuration does not come up, back to the one before: {told(error)}", ERROR))
-                config, before = before, None
-                heartbeat.start_again(config.ready_timeout_s)
-                heartbeat.refused = told(error)
+                if not self._may_try_again(error, trial):
+                    raise
+                if stop():
+                    return Tally().summary(())
                 continue
             trial.ended()
-            fresh = reload.take()
+            fresh = self._reload.take()
             if fresh is None or stop():
                 sd_notify(f"STATUS=stopped: {summary}")
                 return summary
-            config, before = fresh, config
-            heartbeat.start_again(config.ready_timeout_s)
-            notify(f"configuration reloaded ({summary} with the one before)")
+            self._config, self._before = fresh, config
+            heartbeat.start_again(fresh.ready_timeout_s)
+            self._notify(f"configuration reloaded ({summary} with the one before)")
+
+    def _over(self) -> bool:
+        """Asked by the frame loop again and again: whether this serve() is to end."""
+        stop, heartbeat = self._stop, self._heartbeat
+        stop.starting = False
+        if stop():
+            sd_notify("STOPPING=1", "STATUS=stopping: what is left goes to the sinks")
+            return True
+        heartbeat.turn()
+        if not heartbeat.ready:
+            return False  # a reload would tell the manager that it is
+        if self._managed and self._config.wait:
+            self._feeds.check_help()
+        if self._hang_up.take():
+            self._reload.ask()
+        return self._reload.look()
+
+    def _may_try_again(self, error: EdgeclipError | OSError, trial: Watch) -> bool:
+        """With the bundle before, with the configuration before, or once there is room on the disk."""
+        stop, heartbeat = self._stop, self._heartbeat
+        if trial.failed(error) and not stop():
+            heartbeat.start_again(self._config.ready_timeout_s)
+        elif self._before is not None and not heartbeat.decided and not stop():
+            what = f"the new configuration does not come up, back to the one before: {told(error)}"
+            self._notify(Notice(what, ERROR))
+            self._config, self._before = self._before, None
+            heartbeat.start_again(self._config.ready_timeout_s)
+            heartbeat.refused = told(error)
+        elif self._managed and not stop() and lacks_room(error):
+            self._waiting.wait(told(error), stop, self._notify)
+            if not stop():
+                heartbeat.start_again(self._config.ready_timeout_s)
+                heartbeat.end()  # the watchdog gives the next try its time
+        else:
+            return False
+        return True
+
+    def _accept(self) -> Config:
+        fresh = self._load()
+        rehearse(fresh, self._stdout, self._notify)
+        return fresh
+
+    def _refused(self, error: Exception) -> None:
+        self._heartbeat.refused = told(error)
+        self._notify(Notice(f"reload refused, the configuration in force stays: {told(error)}", ERROR))
 
 
 def told(error: Exception) -> str:
