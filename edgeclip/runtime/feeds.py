@@ -14,7 +14,7 @@ from edgeclip.runtime.sources import open_source
 from edgeclip.runtime.supervisor import CLOSE_S, Supervisor
 from edgeclip.types import Source
 
-STALL_S, CONNECT_S = 4.5, 15.0  # that a source is waited for at least; longer where its own timeouts are
+STALL_S, CONNECT_S = 4.25, 15.0  # that a source is waited for at least; longer where its own timeouts are
 STUCK_S = 300.0  # so long without a frame from any source, with one in its driver: a new process may be better off
 
 
@@ -102,7 +102,7 @@ class Feeds:
         feed = Supervisor(
             construct,
             # A source that is left before it gives up by itself would hang in its read, and have no reason to tell.
-            stall_timeout_s=max(STALL_S, 2.0 * wanted.read_timeout_s + 0.5),
+            stall_timeout_s=max(STALL_S, 2.0 * wanted.read_timeout_s + 0.25),
             connect_timeout_s=max(CONNECT_S, wanted.open_timeout_s + 5.0),
             wait=wanted.wait,
             on_event=tell,

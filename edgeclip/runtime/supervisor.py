@@ -47,7 +47,7 @@ class Supervisor:
         self,
         open_source: Callable[[], Source],
         *,
-        stall_timeout_s: float = 4.5,
+        stall_timeout_s: float = 4.25,
         connect_timeout_s: float = 15.0,
         wait: bool = False,
         on_event: Callable[[str], None] | None = None,
