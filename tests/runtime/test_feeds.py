@@ -105,7 +105,7 @@ def test_a_source_has_the_time_that_its_own_timeouts_ask_for() -> None:
         )
     assert slow._connect_timeout_s > 40.0
     assert slow._stall_timeout_s > 2 * 20.0
-    assert (usual._connect_timeout_s, usual._stall_timeout_s) == (15.0, 4.5)
+    assert (usual._connect_timeout_s, usual._stall_timeout_s) == (15.0, 4.25)
 
 
 def test_cameras_that_hang_in_their_drivers_hold_up_an_end_together_and_not_one_after_the_other() -> None:
