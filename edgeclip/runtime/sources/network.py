@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|fp
 DAMAGE_S = 1.0
 TRIES = 3  # openings in all, for two that say the same size
 SMALLEST_SIDE, LONGEST_SHAPE = 64, 4.0  # pixels, and times as long as wide: anything else is looked at twice
+PERIODS = 3.0  # of frames: a silence that says something
+EXPIRED = 0.95  # of the time-out
 DAMAGED_READS = 1000  # what a server sends while a stream is being opened: some hundreds of packets
 
 
@@ -32,9 +35,9 @@ class NetworkStream:
     """An rtsp://, rtsps://, http:// or https:// stream.
 
     RTSP goes over TCP. Time-outs are given at open (OpenCV's defaults are 30 s). One decoder thread: each further one
-    holds a frame back, and on a silent stream hands that old frame on after another read_timeout_s, so a loss looks
-    like a slow stream. With one, a silent stream fails after twice read_timeout_s. For 4K on a small board decode in
-    hardware (gst:).
+    holds a frame back. FFmpeg itself holds one or two, which a silent stream hands on after read_timeout_s each; they
+    are passed over, and a silent stream fails after twice read_timeout_s. For 4K on a small board decode in hardware
+    (gst:).
     When a camera changes its resolution, OpenCV scales to the one that the stream had when it was opened. A stream that
     is damaged at that moment may give any (16 x 144 was seen), and all pictures would then be scaled to that: one that
     is not the last opening's, or no camera's, holds only where a second opening gives it too.
@@ -55,6 +58,8 @@ class NetworkStream:
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(read_timeout_s * 1000)),
             *(cv2.CAP_PROP_N_THREADS, 1),
         ]
+        self._read_timeout_s = read_timeout_s
+        self._silence_s = math.inf  # what takes so long was given up by FFmpeg
         self._capture: cv2.VideoCapture | None = None
         if not urlsplit(url).netloc:
             raise SourceError(f"{self.name}: the host is missing", "write rtsp://HOST[:PORT]/PATH")
@@ -70,6 +75,8 @@ class NetworkStream:
             if size in likely or (last is None and _is_a_cameras(size)):
                 _last_sizes[self._url] = size
                 self.fps = nominal_fps(capture)
+                slow = self.fps is None or PERIODS / self.fps >= self._read_timeout_s
+                self._silence_s = math.inf if slow else EXPIRED * self._read_timeout_s
                 return
             self.close()
             likely.add(size)
@@ -77,15 +84,25 @@ class NetworkStream:
 
     def read(self) -> Pixels:
         """The next picture. A damaged packet fails one read of OpenCV's, as a lost connection does: it is read on, for
-        DAMAGE_S at most. On a lost connection every try fails at once; on a silent stream the first takes longer."""
-        begun_s = time.monotonic()
+        DAMAGE_S at most. On a lost connection every try fails at once; on a silent stream a try takes read_timeout_s,
+        and what it then gives is what the decoder held back: old, and passed over."""
+        begun_s = tried_s = time.monotonic()
         for _ in range(DAMAGED_READS):
             picture = next_picture(self._capture) if self._capture is not None else None
-            if picture is not None:
+            now_s = time.monotonic()
+            if picture is None:
+                limit_s = DAMAGE_S
+            elif now_s - tried_s < self._silence_s:
                 return picture
-            if time.monotonic() - begun_s >= DAMAGE_S:
+            else:
+                limit_s = 2.0 * self._silence_s
+            if now_s - begun_s >= limit_s:
                 break
-        raise SourceError(f"{self.name}: the stream ended or stopped delivering")
+            tried_s = now_s
+        raise SourceError(
+            f"{self.name}: the stream ended or stopped delivering",
+            "for a camera of less than a frame a second: a longer read_timeout_s in the configuration",
+        )
 
     def close(self) -> None:
         if self._capture is not None:

@@ -172,3 +172,31 @@ def test_a_camera_that_comes_back_with_another_resolution_is_believed_at_its_sec
         assert source.read().shape == (360, 640, 3)
         assert network._last_sizes[server.url] == (640, 360)
         source.close()
+
+
+def test_a_silent_stream_gives_no_old_picture_for_a_new_one(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url, read_timeout_s=0.8)
+    open_and_read(source)
+    read_for(source, 1.0)
+    rtsp.stalled, stalled_s = True, time.monotonic()
+    given_s = [0.0]
+
+    def read_on() -> None:
+        while True:
+            source.read()
+            given_s.append(time.monotonic() - stalled_s)
+
+    with pytest.raises(SourceError, match="stopped delivering"):
+        read_on()
+    assert max(given_s) < 0.6  # what was under way; FFmpeg gives up after 0.8 s, and hands on what it held back
+    assert 1.2 < time.monotonic() - stalled_s < 3.0
+    source.close()
+
+
+def test_a_stream_that_is_silent_for_less_than_twice_the_time_out_goes_on(rtsp: RtspServer) -> None:
+    source = NetworkStream(rtsp.url, read_timeout_s=0.8)
+    open_and_read(source)
+    rtsp.stalled = True
+    threading.Timer(1.2, lambda: setattr(rtsp, "stalled", False)).start()
+    read_for(source, 3.0)
+    source.close()
