@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -102,7 +101,7 @@ def capture(
             stack.enter_context(feed)
         progress.stage(f"capturing up to {collector.pool.capacity} frames")  # no total: it need not get there
         progress.advance(collector.pool.count)
-        ahead = stack.enter_context(Ahead(feeds, partial(Preprocessor, facts)))
+        ahead = stack.enter_context(Ahead(feeds, functools.partial(Preprocessor, facts)))
         ended = _watch(ahead, collector, options, stop, progress, news)
         outcome = Outcome(
             out=str(options.out),

@@ -126,10 +126,10 @@ class Ahead:
         regions: Callable[[], Regions] = lambda: WHOLE,
     ) -> None:
         self._regions = regions
-        self.lanes = [
-            Lane(number, feed, [Crops(make_preprocess(scratch)) for _ in range(SLOTS)])
-            for number, (feed, scratch) in enumerate((feed, Scratch()) for feed in feeds)
-        ]
+        self.lanes: list[Lane] = []
+        for number, feed in enumerate(feeds):
+            scratch = Scratch()
+            self.lanes.append(Lane(number, feed, [Crops(make_preprocess(scratch)) for _ in range(SLOTS)]))
         # A lane that has frames waiting is in it once, so that each has its turn; and once more for its end.
         self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._running = len(self.lanes)

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -72,7 +71,7 @@ def from_source(
     with ExitStack() as stack:
         stack.enter_context(feed)
         fps = None if feed.source.live else feed.source.fps
-        ahead = stack.enter_context(Ahead([feed], partial(Preprocessor, bundle.manifest.preprocess)))
+        ahead = stack.enter_context(Ahead([feed], functools.partial(Preprocessor, bundle.manifest.preprocess)))
         for prepared in ahead.frames(stop):
             now_ns = _clock_ns(prepared.frame, fps)
             began_ns = now_ns if began_ns is None else began_ns

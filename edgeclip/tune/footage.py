@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +124,7 @@ class Reader:
                     stack.enter_context(feed)
                 over_s = time.monotonic() + 60.0 * minutes if minutes is not None else float("inf")
                 ahead = stack.enter_context(
-                    Ahead(feeds, partial(Preprocessor, self._facts), lambda: self._bank.regions)
+                    Ahead(feeds, functools.partial(Preprocessor, self._facts), lambda: self._bank.regions)
                 )
                 for prepared in ahead.frames(lambda: stop() or time.monotonic() >= over_s):
                     rows = self._run(prepared.batch)
